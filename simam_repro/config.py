@@ -1,0 +1,242 @@
+"""One frozen `Experiment`: the schema with every default, YAML files with bases, overrides.
+
+A config is YAML with the sections `name`, `seed`, `data`, `model`, `optim`, `train`, `logging`.
+`base: [_base_/x.yaml, ...]` (paths relative to the file) are merged first, in order.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Literal, Optional, Union
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from simam_repro.errors import UserError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+RGB = tuple[float, float, float]
+
+
+class _Section(BaseModel):
+    # Strict: `epochs: yes` or `flip: "0.5"` is a mistake, not a number.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class Augment(_Section):
+    """Random changes to a training image, in the order they are applied."""
+
+    resize: Optional[int] = Field(None, ge=8, le=4096, description="side of the square before the rest; null: image_size")
+    color_jitter: float = Field(0.0, ge=0.0, lt=1.0, description="brightness, contrast, saturation: factor in 1 +- this")
+    crop_scale: Optional[tuple[float, float]] = Field(
+        None, strict=False, description="random resized crop to image_size: range of area fractions"
+    )
+    flip: float = Field(0.0, ge=0.0, le=1.0, description="probability of a horizontal flip")
+    rotation: float = Field(0.0, ge=0.0, le=180.0, description="largest angle in degrees, both ways")
+
+    @model_validator(mode="after")
+    def _crop_is_a_range(self):
+        if self.crop_scale and not 0.0 < self.crop_scale[0] <= self.crop_scale[1] <= 1.0:
+            raise ValueError("crop_scale needs [low, high] with 0 < low <= high <= 1")
+        return self
+
+
+class Data(_Section):
+    dataset: Literal["caltech101_16", "cifar10", "shapes16"] = "caltech101_16"
+    root: str = Field("data", description="where archives and unpacked sets live; relative to the project")
+    archive: Optional[str] = Field(None, description="use this archive; null: search, then download")
+    allow_miniature: bool = Field(False, description="accept an archive with other counts than the official; marked stand-in")
+    image_size: int = Field(256, ge=8, le=2048, description="side of the square the network sees, pixels")
+    batch_size: int = Field(32, ge=1, le=65536)
+    drop_last: bool = Field(False, description="drop the incomplete last training batch")
+    num_workers: int = Field(0, ge=0, le=64, description="loader processes; 0: in the training process")
+    mean: RGB = Field((0.485, 0.456, 0.406), strict=False, description="subtracted per R, G, B of images in [0, 1]")
+    std: RGB = Field((0.229, 0.224, 0.225), strict=False, description="divided by, per R, G, B")
+    augment: Augment = Augment()
+    train_limit: Optional[int] = Field(None, ge=1, description="train on this many images, evenly spread; null: all")
+    eval_limit: Optional[int] = Field(None, ge=1, description="evaluate on this many images, evenly spread; null: all")
+
+    @model_validator(mode="after")
+    def _std_is_positive(self):
+        if min(self.std) <= 0:
+            raise ValueError("std needs three positive numbers")
+        return self
+
+
+class Model(_Section):
+    backbone: Literal["towernet", "alexnet"] = "towernet"
+    attention: Literal["none", "simam"] = Field("none", description="the one switch between the halves of a pair")
+    e_lambda: float = Field(1e-4, gt=0.0, description="SimAM's lambda; unused without attention")
+
+
+class Optim(_Section):
+    name: Literal["momentum", "sgd", "adam"] = "momentum"
+    learning_rate: float = Field(0.01, gt=0.0)
+    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="for momentum only")
+    weight_decay: float = Field(0.0, ge=0.0, description="L2 penalty on every parameter, added to the gradient")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine: to 0 over all steps of the run")
+
+
+class Train(_Section):
+    epochs: int = Field(100, ge=1, le=100_000)
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    device: str = Field("auto", pattern=r"^(auto|cpu|gpu|gpu:\d+)$", description="auto: the GPU when there is one")
+
+
+class Logging(_Section):
+    visualdl: bool = True
+    step_interval: int = Field(10, ge=1, description="log loss and lr of every n-th training step")
+
+
+class Experiment(_Section):
+    """Everything that decides a run's numbers. Training twice from one Experiment gives them twice."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: Data = Data()
+    model: Model = Model()
+    optim: Optim = Optim()
+    train: Train = Train()
+    logging: Logging = Logging()
+
+    def to_yaml(self) -> str:
+        """The resolved experiment; `load_config` of this text gives an equal Experiment."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def to_flat(self) -> dict:
+        """{"data.batch_size": 32, ...}: one entry a key."""
+        return _flatten(self.model_dump(mode="json"))
+
+
+def load_config(path, overrides=()) -> Experiment:
+    """Read a YAML config, merge its bases, apply `overrides` ("key.sub=value"), validate.
+
+    Raises:
+        UserError: unreadable file, bad YAML, unknown key (names the nearest) or bad value.
+    """
+    values = _load_with_bases(Path(path), seen=())
+    for override in overrides:
+        _apply_override(values, override)
+    return build_experiment(values, origin=str(path))
+
+
+def build_experiment(values: dict, origin: str = "experiment") -> Experiment:
+    """Validate a nested dict. Raises UserError that names every wrong key and its remedy."""
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {_describe(problem)}" for problem in error.errors()]
+        raise UserError("\n".join([f"{origin} is not a valid experiment:", *lines])) from None
+
+
+def smoke(experiment: Experiment) -> Experiment:
+    """The same experiment cut to 1 epoch of 2 train and 2 eval batches of at most 8 images."""
+    batch_size = min(experiment.data.batch_size, 8)
+    limits = {"batch_size": batch_size, "train_limit": 2 * batch_size, "eval_limit": 2 * batch_size}
+    return experiment.model_copy(
+        update={
+            "data": experiment.data.model_copy(update=limits),
+            "train": experiment.train.model_copy(update={"epochs": 1}),
+            "logging": experiment.logging.model_copy(update={"step_interval": 1}),
+        }
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads 1e-4 as a number (YAML 1.2) and refuses a key given twice."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"given twice: {', '.join(sorted(twice))}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def _parse_yaml(text: str, origin: str):
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{origin} is not valid YAML: {error}") from None
+
+
+def _load_with_bases(path: Path, seen: tuple) -> dict:
+    if path.resolve() in seen:
+        raise UserError(f"{path}: its bases lead back to itself; remove one `base:` entry")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read config {path}: {error}{_similar_configs(path)}") from None
+    values = _parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a config is a mapping with keys like {', '.join(Experiment.model_fields)}")
+    bases = values.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"{path}: base: needs a list of YAML files, relative to this one")
+    merged: dict = {}
+    for base in bases:
+        merged = _merge(merged, _load_with_bases(path.parent / base, (*seen, path.resolve())))
+    return _merge(merged, values)
+
+
+def _similar_configs(path: Path) -> str:
+    names = [candidate.name for candidate in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, names, n=3)
+    return f"; did you mean {', '.join(str(path.parent / name) for name in close)}?" if close else ""
+
+
+def _merge(below: dict, above: dict) -> dict:
+    merged = dict(below)
+    for key, value in above.items():
+        both_sections = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both_sections else value
+    return merged
+
+
+def _apply_override(values: dict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"-o {override}: an override is key.sub=value, for example train.epochs=2")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"-o {override}: {section} is a value, not a section")
+    values[last] = _parse_yaml(text, f"-o {override}")
+
+
+def _describe(problem: dict) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+    if problem["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(key, _known_keys(), n=1, cutoff=0.4)
+        return f"{key}: unknown key" + (f"; did you mean {nearest[0]}?" if nearest else "")
+    if problem["type"] == "missing":
+        return f"{key}: missing"
+    return f"{key}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r}"
+
+
+def _known_keys(section=Experiment, prefix="") -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def _flatten(values: dict, prefix="") -> dict:
+    flat: dict[str, Union[str, int, float, list, None]] = {}
+    for key, value in values.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat

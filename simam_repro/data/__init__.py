@@ -1,0 +1,32 @@
+"""Data sets: `prepare_data` finds, verifies and unpacks; `build_loaders` feeds a network."""
+
+import sys
+from pathlib import Path
+
+from simam_repro.config import PROJECT_ROOT, Data
+from simam_repro.data import caltech101, cifar10, shapes16
+from simam_repro.data.loaders import build_loaders
+from simam_repro.data.prepared import PreparedData
+
+PREPARE = {"caltech101_16": caltech101.prepare, "cifar10": cifar10.prepare, "shapes16": shapes16.prepare}
+
+
+def _print_warning(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def prepare_data(config: Data, archive_folders=(), warn=_print_warning, progress: bool = True) -> PreparedData:
+    """The data set of a config, unpacked and checked on first use.
+
+    An archive is looked for in `<root>/archives`, then in and below each of `archive_folders`, then
+    downloaded. Warnings (an unofficial checksum) go to `warn`.
+
+    Raises:
+        UserError: no archive, or one whose contents do not pass.
+    """
+    root = PROJECT_ROOT / config.root
+    folders = [root / "archives", *map(Path, archive_folders)]
+    return PREPARE[config.dataset](config, root, folders, warn, progress)
+
+
+__all__ = ["PREPARE", "PreparedData", "build_loaders", "prepare_data"]

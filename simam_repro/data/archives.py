@@ -1,0 +1,185 @@
+"""Archives: find, download, verify, and read their members. Every archive is treated as hostile.
+
+Nothing here writes a path that an archive chose: readers get `Member`s and name the files themselves.
+"""
+
+import hashlib
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Callable, Iterator
+
+from tqdm import tqdm
+
+from simam_repro.errors import UserError
+from simam_repro.storage import atomic_path
+
+# Far above the official archives (9,146 files and 131 MB; 8 files and 186 MB), far below a full disk.
+MAX_MEMBERS = 200_000
+MAX_MEMBER_BYTES = 256 * 2**20
+MAX_TOTAL_BYTES = 4 * 2**30
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Source:
+    """An official archive. `md5` maps the file names it is known under to their checksums."""
+
+    title: str
+    url: str
+    md5: dict[str, str]
+    megabytes: int
+
+    @property
+    def filename(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A regular file inside an archive; `read()` gives its bytes, within MAX_MEMBER_BYTES."""
+
+    path: PurePosixPath
+    read: Callable[[], bytes]
+
+
+def locate(source: Source, folders, progress: bool = True) -> Path:
+    """The path of `source`: the first found below `folders`, else downloaded into the first of them.
+
+    Args:
+        folders: where to look, recursively; the first one receives the download.
+    Raises:
+        UserError: not found and not downloadable; says where it looked and what to do.
+    """
+    for folder in folders:
+        for name in source.md5:
+            for path in sorted(Path(folder).rglob(name)) if Path(folder).is_dir() else []:
+                if path.is_file():
+                    return path
+    target = Path(folders[0]) / source.filename
+    try:
+        return _download(source, target, progress)
+    except (urllib.error.URLError, OSError) as error:
+        looked = "\n".join(f"  {folder}" for folder in folders)
+        raise UserError(
+            f"{source.title} is not here and could not be downloaded ({error}).\n"
+            f"Looked for {' or '.join(source.md5)} in and below:\n{looked}\n"
+            f"Download {source.url} ({source.megabytes} MB) into the first of these folders, or name a folder\n"
+            f"that has it in SIMAM_ARCHIVES. `make demo` needs neither archive nor network."
+        ) from None
+
+
+def _download(source: Source, target: Path, progress: bool) -> Path:
+    with urllib.request.urlopen(source.url, timeout=60) as response, atomic_path(target) as temporary:
+        size = int(response.headers.get("Content-Length", 0)) or None
+        bar = tqdm(total=size, unit="B", unit_scale=True, desc=f"download {target.name}", disable=not progress)
+        with open(temporary, "wb") as file, bar:
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+        if checksum(temporary, "md5") != source.md5[source.filename]:
+            raise UserError(f"the download of {source.url} is damaged: wrong md5; try again")
+    return target
+
+
+def checksum(path, algorithm: str = "sha256") -> str:
+    """Hexadecimal digest of a file."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def own_archive_checksum(path) -> str:
+    """sha256 of an archive that a config names. Raises UserError when there is no such file."""
+    if not Path(path).is_file():
+        raise UserError(f"data.archive: {path} is not a file")
+    return checksum(path)
+
+
+def is_official(source: Source, path: Path) -> bool:
+    return checksum(path, "md5") == source.md5.get(path.name)
+
+
+def read_archive(path, inner: str | None = None) -> Iterator[Member]:
+    """Iterate over the regular files of a zip or tar archive, in its order; read each when visited.
+
+    Args:
+        inner: name of a tar archive inside a zip to read instead, when the zip holds it
+            (`caltech-101.zip` holds `101_ObjectCategories.tar.gz`).
+    Raises:
+        UserError: not an archive, damaged, a path that leaves the archive, a link or device,
+            or more than the limits of this module.
+    """
+    path = Path(path)
+    with _as_user_error(path):
+        if not zipfile.is_zipfile(path):
+            with tarfile.open(path, mode="r|*") as tar:
+                yield from _limited(_tar_members(tar), path)
+            return
+        with zipfile.ZipFile(path) as archive:
+            nested = [info for info in archive.infolist() if inner and PurePosixPath(info.filename).name == inner]
+            if not nested:
+                yield from _limited(_zip_members(archive), path)
+                return
+            with archive.open(nested[0]) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+                yield from _limited(_tar_members(tar), path)
+
+
+@contextmanager
+def _as_user_error(path: Path):
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise UserError(f"{path} is not a readable zip or tar archive ({error}); replace it") from None
+
+
+def _zip_members(archive: zipfile.ZipFile):
+    for info in archive.infolist():
+        unix_type = (info.external_attr >> 16) & 0o170000
+        if info.is_dir():
+            continue
+        if unix_type not in (0, 0o100000):
+            raise UserError(f"{archive.filename}: {info.filename} is a link or device; refused")
+        yield info.filename, info.file_size, lambda info=info: archive.open(info)
+
+
+def _tar_members(archive: tarfile.TarFile):
+    for info in archive:
+        if info.isdir():
+            continue
+        if not info.isreg():
+            raise UserError(f"{archive.name}: {info.name} is a link or device; refused")
+        yield info.name, info.size, lambda info=info: archive.extractfile(info)
+
+
+def _limited(entries, archive: Path) -> Iterator[Member]:
+    total = 0
+    for count, (name, size, opener) in enumerate(entries, start=1):
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+            raise UserError(f"{archive}: {name!r} would leave its folder; refused")
+        total += size
+        if count > MAX_MEMBERS or size > MAX_MEMBER_BYTES or total > MAX_TOTAL_BYTES:
+            raise UserError(
+                f"{archive}: too large at {name!r} (limits: {MAX_MEMBERS} files, "
+                f"{MAX_MEMBER_BYTES >> 20} MB a file, {MAX_TOTAL_BYTES >> 20} MB in all); refused"
+            )
+        yield Member(path, lambda opener=opener, size=size: _read(opener, size, archive))
+
+
+def _read(opener: Callable[[], BinaryIO], size: int, archive: Path) -> bytes:
+    with _as_user_error(archive), opener() as stream:
+        # One byte more than declared tells a header that lies about the size.
+        content = stream.read(size + 1)
+    if len(content) != size:
+        raise UserError(f"{archive}: a member has not the {size} bytes that its header says; replace the archive")
+    return content
+
+

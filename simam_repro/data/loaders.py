@@ -1,0 +1,113 @@
+"""Seeded loaders: the order and the augmentation of every epoch follow from (seed, epoch) alone.
+
+`paddle.Model.fit` orders its own loaders by the epoch number, whatever the seed; these do not.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from paddle.io import BatchSampler, DataLoader, Dataset
+
+from simam_repro.config import Data
+from simam_repro.data import transforms
+from simam_repro.data.prepared import PreparedData, Split
+
+
+class EpochSampler(BatchSampler):
+    """Batches of (epoch, index) over `indices`; shuffled anew each epoch when `seed` is given."""
+
+    def __init__(self, indices: np.ndarray, batch_size: int, seed: int | None = None, drop_last: bool = False):
+        self.indices = np.asarray(indices)
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """`epoch` counts from 1."""
+        self.epoch = epoch
+
+    def __iter__(self):
+        order = self.indices
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield [(self.epoch, int(index)) for index in order[start : start + self.batch_size]]
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.indices), self.batch_size)
+        return full + (1 if rest and not self.drop_last else 0)
+
+
+class ImageDataset(Dataset):
+    """(epoch, index) -> (uint8 image [S, S, 3], label). Augments when `seed` is given."""
+
+    def __init__(self, split: Split, config: Data, seed: int | None = None):
+        self.split = split
+        self.config = config
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int]):
+        epoch, index = key
+        image, size = self.split.images[index], self.config.image_size
+        if self.seed is None:
+            pixels = transforms.eval_image(image, size)
+        else:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            pixels = transforms.train_image(image, size, self.config.augment, rng)
+        return pixels, self.split.labels[index]
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Samples -> (float32 images [N, 3, S, S], int64 labels [N])."""
+
+    mean: tuple
+    std: tuple
+
+    def __call__(self, samples):
+        images, labels = zip(*samples)
+        return transforms.normalise(np.stack(images), self.mean, self.std), np.array(labels, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Paddle loaders over a data set, with what is needed to name their samples."""
+
+    data: PreparedData
+    train: DataLoader
+    eval: DataLoader
+    eval_indices: np.ndarray
+
+    def set_epoch(self, epoch: int) -> None:
+        self.train.batch_sampler.set_epoch(epoch)
+
+
+def build_loaders(data: PreparedData, config: Data, seed: int) -> Loaders:
+    """Train and eval loaders. A batch is (float32 images [N, 3, S, S], int64 labels [N]).
+
+    Training batches follow (seed, epoch); the eval loader keeps the split's order and augments nothing.
+    """
+
+    def loader(dataset: ImageDataset, sampler: EpochSampler) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=Collate(config.mean, config.std),
+            num_workers=config.num_workers,
+            return_list=True,
+        )
+
+    train_indices, eval_indices = data.train.spread(config.train_limit), data.eval.spread(config.eval_limit)
+    return Loaders(
+        data,
+        loader(
+            ImageDataset(data.train, config, seed),
+            EpochSampler(train_indices, config.batch_size, seed, config.drop_last),
+        ),
+        loader(ImageDataset(data.eval, config), EpochSampler(eval_indices, config.batch_size)),
+        eval_indices,
+    )

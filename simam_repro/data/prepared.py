@@ -1,0 +1,84 @@
+"""What a prepared data set is: images that open by index, their labels and stable ids."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+class Images(Protocol):
+    """A sequence of RGB images."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Image.Image: ...
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """Image files, opened as upright RGB (greyscale and palette images are converted)."""
+
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        with Image.open(self.paths[index]) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images in one array, uint8 [N, H, W, 3] (memory-mapped or not)."""
+
+    array: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return Image.fromarray(self.array[index])
+
+
+@dataclass(frozen=True)
+class Split:
+    """One half of a data set: images, int64 labels [N], and a stable name for each image."""
+
+    images: Images
+    labels: np.ndarray
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def spread(self, limit: int | None) -> np.ndarray:
+        """Indices of at most `limit` images, evenly spread over the split (all when None)."""
+        if limit is None or limit >= len(self):
+            return np.arange(len(self))
+        return np.arange(limit) * len(self) // limit
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set ready to load. `stand_in` marks data that is not what the name in a paper means."""
+
+    name: str
+    sha256: str
+    stand_in: bool
+    classes: tuple[str, ...]
+    train: Split
+    eval: Split
+
+    def describe(self) -> dict:
+        """The `data` entry of result.json."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "stand_in": self.stand_in,
+            "classes": len(self.classes),
+            "train_images": len(self.train),
+            "eval_images": len(self.eval),
+        }

@@ -1,0 +1,8 @@
+"""Networks and the attention that goes into them."""
+
+from simam_repro.models.attention import attention_layers
+from simam_repro.models.build import BACKBONES, build_model, count_parameters
+from simam_repro.models.predict import predict_logits
+from simam_repro.models.simam import SimAM, simam
+
+__all__ = ["BACKBONES", "SimAM", "attention_layers", "build_model", "count_parameters", "predict_logits", "simam"]

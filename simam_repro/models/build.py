@@ -1,0 +1,59 @@
+"""From the `model` section of a config to a network."""
+
+from dataclasses import dataclass
+from typing import Callable
+
+from paddle import nn
+
+from simam_repro.errors import UserError
+from simam_repro.models.alexnet import AlexNet
+from simam_repro.models.attention import attach_attention
+from simam_repro.models.towernet import TowerNet
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """How to build a network, where attention goes in it, and the smallest image it takes.
+
+    Attributes:
+        build: num_classes -> network that maps images [N, 3, S, S] to logits [N, num_classes].
+        attention_points: network -> the layers that attention follows.
+        min_image_size: pixels; below it a map of the network would vanish.
+    """
+
+    build: Callable[[int], nn.Layer]
+    attention_points: Callable[[nn.Layer], list[nn.Layer]]
+    min_image_size: int
+
+
+BACKBONES = {
+    "towernet": Backbone(TowerNet, TowerNet.attention_points, TowerNet.MIN_IMAGE_SIZE),
+    "alexnet": Backbone(AlexNet, AlexNet.attention_points, AlexNet.MIN_IMAGE_SIZE),
+}
+
+
+def build_model(model_config, num_classes: int, image_size: int) -> nn.Layer:
+    """The network that `model_config` names, with its attention, from Paddle's default initialisation.
+
+    Args:
+        model_config: the `model` section of an Experiment.
+        image_size: side of the square input, pixels.
+    Returns:
+        A layer from float images [N, 3, image_size, image_size] to logits [N, num_classes].
+    Raises:
+        UserError: the images are too small for the network.
+    """
+    backbone = BACKBONES[model_config.backbone]
+    if image_size < backbone.min_image_size:
+        raise UserError(
+            f"data.image_size: {image_size} is too small for model.backbone: {model_config.backbone}, "
+            f"which needs at least {backbone.min_image_size}"
+        )
+    network = backbone.build(num_classes)
+    attach_attention(backbone.attention_points(network), model_config)
+    return network
+
+
+def count_parameters(network: nn.Layer) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.size for parameter in network.parameters() if not parameter.stop_gradient)

@@ -1,0 +1,63 @@
+"""SimAM: A Simple, Parameter-Free Attention Module (Yang et al., ICML 2021)."""
+
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+
+
+def inverse_energy(x, e_lambda: float = 1e-4):
+    """1 / e* of every neuron (the paper's equation 5), statistics over its channel plane.
+
+    With mu and v the mean and the unbiased variance of a plane of M = H x W neurons,
+    1/e* = (x - mu)^2 / (4 (v + lambda)) + 1/2. A plane of one neuron has v = 0, so 1/e* = 1/2.
+
+    Args:
+        x: float tensor [N, C, H, W].
+    Returns:
+        Tensor like x; float32 for float16 and bfloat16 input.
+    """
+    if x.dtype in (paddle.float16, paddle.bfloat16):
+        x = x.astype("float32")
+    height, width = x.shape[2:]
+    squared = (x - x.mean(axis=[2, 3], keepdim=True)).square()
+    variance = squared.sum(axis=[2, 3], keepdim=True) / max(height * width - 1, 1)
+    return squared / (4 * (variance + e_lambda)) + 0.5
+
+
+def simam(x, e_lambda: float = 1e-4):
+    """x * sigmoid(1 / e*): the neurons that stand out from their channel weigh more.
+
+    Args:
+        x: float tensor [N, C, H, W].
+        e_lambda: the paper's lambda, positive; it keeps flat channels from dividing by zero.
+    Returns:
+        Tensor of x's shape and dtype.
+    Raises:
+        ValueError: x is not 4-D.
+    """
+    if x.ndim != 4:
+        raise ValueError(f"SimAM needs a 4-D input [N, C, H, W], got {x.ndim}-D with shape {list(x.shape)}")
+    return x * F.sigmoid(inverse_energy(x, e_lambda)).astype(x.dtype)
+
+
+class SimAM(nn.Layer):
+    """input [N, C, H, W] -> input * sigmoid(1 / energy), same shape and dtype; no parameters.
+
+    Args:
+        e_lambda: the paper's lambda. 1e-4 in the module's definition and in the original Caltech
+            experiment, 1e-5 in the original CIFAR-10 experiment.
+    Raises:
+        ValueError: e_lambda is not positive; the input is not 4-D.
+    """
+
+    def __init__(self, e_lambda: float = 1e-4):
+        super().__init__()
+        if not e_lambda > 0:
+            raise ValueError(f"SimAM needs e_lambda > 0, got {e_lambda}")
+        self.e_lambda = e_lambda
+
+    def forward(self, x):
+        return simam(x, self.e_lambda)
+
+    def extra_repr(self) -> str:
+        return f"e_lambda={self.e_lambda}"
