@@ -1,5 +1,9 @@
-"""The one exception that means: the user's input is wrong, and here is what would be right."""
+"""The exceptions that speak to the user: the command lines print them without a traceback."""
 
 
 class UserError(Exception):
-    """Bad input (a config, file or value). The command lines print it and exit with 2."""
+    """Bad input (a config, file or value), and what would be right. Exit code 2."""
+
+
+class RunError(Exception):
+    """The input was right, and the run failed all the same (a loss that is not finite). Exit code 1."""

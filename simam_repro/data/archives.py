@@ -77,7 +77,7 @@ def locate(source: Source, folders, progress: bool = True) -> Path:
 def _download(source: Source, target: Path, progress: bool) -> Path:
     with urllib.request.urlopen(source.url, timeout=60) as response, atomic_path(target) as temporary:
         size = int(response.headers.get("Content-Length", 0)) or None
-        bar = tqdm(total=size, unit="B", unit_scale=True, desc=f"download {target.name}", disable=not progress)
+        bar = tqdm(total=size, unit="B", unit_scale=True, desc=f"download {target.name}", disable=None if progress else True)
         with open(temporary, "wb") as file, bar:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)

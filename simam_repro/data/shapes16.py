@@ -76,7 +76,7 @@ def write_archive(path: Path, images_per_class: int = IMAGES_PER_CLASS, seed: in
     """Write the zip; the same arguments give the same bytes (with the same JPEG encoder)."""
     jobs = [(label, number) for label in range(len(FIGURES)) for number in range(images_per_class)]
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for label, number in tqdm(jobs, desc="draw shapes16", unit=" images", disable=not progress):
+        for label, number in tqdm(jobs, desc="draw shapes16", unit=" images", disable=None if progress else True):
             name = list(FIGURES)[label]
             buffer = io.BytesIO()
             draw(name, np.random.default_rng([seed, label, number])).save(buffer, "JPEG", quality=90)

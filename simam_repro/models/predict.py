@@ -8,4 +8,4 @@ def predict_logits(network, loader) -> np.ndarray:
     """Logits float32 [N, num_classes] of every image of `loader`, in its order, in eval mode."""
     network.eval()
     with paddle.no_grad():
-        return np.concatenate([network(paddle.to_tensor(batch[0])).numpy() for batch in loader]).astype(np.float32)
+        return np.concatenate([network(batch[0]).numpy() for batch in loader]).astype(np.float32)

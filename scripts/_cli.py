@@ -1,0 +1,93 @@
+"""What every command line shares: process settings, exit codes, the options of an experiment.
+
+Import this before anything that imports paddle: the settings are read when paddle loads.
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT_ROOT))
+
+from simam_repro.config import Experiment, load_config, smoke  # noqa: E402
+from simam_repro.errors import RunError, UserError  # noqa: E402
+
+
+# Warnings that Paddle gives about itself; none concerns a user of this project.
+PADDLE_CHATTER = (
+    "No ccache found",
+    "When training, we now always track global mean",
+    "You are using GPU version Paddle",
+    "To copy construct from a tensor",
+)
+
+
+def prepare_process() -> None:
+    """CPU settings that must be there before paddle is imported; what the user set stays."""
+    threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    os.environ.setdefault("FLAGS_paddle_num_threads", threads)
+    os.environ.setdefault("MKL_NUM_THREADS", threads)
+    if _is_amd():
+        # The MKL in Paddle's wheel takes a slow path on AMD processors unless told its type.
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    for message in PADDLE_CHATTER:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _is_amd() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text()
+
+
+def run(main) -> None:
+    """Call `main()` as a program: exit 2 and one message for bad input, 130 for Ctrl-C, 1 for the rest."""
+    prepare_process()
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) went away; nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def add_experiment_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", required=True, metavar="CONFIG", help="YAML file, see configs/")
+    parser.add_argument(
+        "-o", "--override", action="append", default=[], metavar="KEY=VALUE",
+        help="change a config key, for example -o train.epochs=2; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--device", metavar="auto|cpu|gpu|gpu:N", help="same as -o train.device=...")
+    parser.add_argument("--seed", metavar="N", help="same as -o seed=N")
+    parser.add_argument("--smoke", action="store_true", help="1 epoch of 2 train and 2 eval batches of at most 8 images")
+
+
+def read_experiment(arguments) -> Experiment:
+    overrides = list(arguments.override)
+    if arguments.device is not None:
+        overrides.append(f"train.device={arguments.device}")
+    if arguments.seed is not None:
+        overrides.append(f"seed={arguments.seed}")
+    experiment = load_config(arguments.config, overrides)
+    return smoke(experiment) if arguments.smoke else experiment
+
+
+def archive_folders() -> list[Path]:
+    """The folders of SIMAM_ARCHIVES (colon-separated), where archives are looked for besides data/archives."""
+    return [Path(folder) for folder in os.environ.get("SIMAM_ARCHIVES", "").split(os.pathsep) if folder]
+
+
+def relative(path) -> Path:
+    """A path as the user would type it: relative to the working directory when it lies below."""
+    path = Path(path).resolve()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,28 @@
+"""Find or download, verify and unpack the data set of a config; print what it holds."""
+
+import argparse
+from collections import Counter
+
+import _cli
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    _cli.add_experiment_options(parser)
+    arguments = parser.parse_args()
+    experiment = _cli.read_experiment(arguments)
+
+    from simam_repro.data import build_loaders, prepare_data
+
+    data = prepare_data(experiment.data, _cli.archive_folders())
+    loaders = build_loaders(data, experiment.data, experiment.seed)
+    stand_in = " (stand-in data)" if data.stand_in else ""
+    print(f"{data.name}{stand_in}: {len(data.classes)} classes, {len(data.train)} train and {len(data.eval)} eval images")
+    print(f"{len(loaders.train)} and {len(loaders.eval)} batches of {experiment.data.batch_size}")
+    train, evaluation = (Counter(split.labels.tolist()) for split in (data.train, data.eval))
+    for label, name in enumerate(data.classes):
+        print(f"  {name:16s} {train[label]:6d} {evaluation[label]:6d}")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

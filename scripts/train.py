@@ -1,0 +1,42 @@
+"""Train one experiment into a run folder: curves, checkpoints, predictions, result.json."""
+
+import argparse
+from pathlib import Path
+
+import _cli
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    _cli.add_experiment_options(parser)
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where to write; default runs/NAME/seedN")
+    parser.add_argument("--resume", action="store_true", help="continue an unfinished run from its last epoch")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved YAML and exit")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
+    experiment = _cli.read_experiment(arguments)
+    if arguments.print_config:
+        print(experiment.to_yaml(), end="")
+        return
+
+    from simam_repro.data import prepare_data
+    from simam_repro.reporting import summary_line, write_figures
+    from simam_repro.runs import SMOKE_ROOT, default_run_dir
+    from simam_repro.training import fit
+
+    prepare_data(experiment.data, _cli.archive_folders())
+    run_dir = arguments.run_dir or default_run_dir(experiment, *([SMOKE_ROOT] if arguments.smoke else []))
+    # A smoke run in its own place is there to be repeated; anything else is kept unless told.
+    overwrite = arguments.overwrite or (arguments.smoke and arguments.run_dir is None)
+    result = fit(experiment, run_dir, resume=arguments.resume, overwrite=overwrite)
+    write_figures(run_dir)
+    print(summary_line(result))
+    print(f"run folder: {_cli.relative(run_dir)}    curves: make visualdl")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

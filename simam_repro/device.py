@@ -1,0 +1,43 @@
+"""The one place that differs between CPU and CUDA: choosing the device and making it repeatable."""
+
+import paddle
+
+from simam_repro.errors import UserError
+
+# What the paddlepaddle-gpu 2.6.2 wheel was compiled for; later wheels are compiled for newer ones too.
+CAPABILITIES_OF_2_6 = (6.1, 8.9)
+
+
+def select_device(name: str) -> str:
+    """Make `name` (auto, cpu, gpu, gpu:N) Paddle's device; returns "cpu" or "gpu:N".
+
+    On a GPU, cuDNN is restricted to deterministic algorithms.
+
+    Raises:
+        UserError: a GPU that is not there, or that this Paddle has no code for.
+    """
+    count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if name == "auto":
+        name = "gpu" if count else "cpu"
+    if name == "cpu":
+        return paddle.set_device("cpu") and "cpu"
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        built = "" if paddle.is_compiled_with_cuda() else " (this Paddle is a CPU build: `make clean-venv setup PADDLE=gpu`)"
+        raise UserError(f"train.device: {name} asked for, but Paddle sees {count} GPU(s){built}; use cpu or auto")
+    _check_capability(index)
+    paddle.set_flags({"FLAGS_cudnn_deterministic": True})
+    paddle.set_device(f"gpu:{index}")
+    return f"gpu:{index}"
+
+
+def _check_capability(index: int) -> None:
+    major, minor = paddle.device.cuda.get_device_capability(index)
+    low, high = CAPABILITIES_OF_2_6
+    capability = float(f"{major}.{minor}")
+    if paddle.__version__.startswith("2.6.") and not low <= capability <= high:
+        raise UserError(
+            f"gpu:{index} has compute capability {capability}; Paddle {paddle.__version__} has code for {low} to {high} only.\n"
+            f"Install Paddle 3 for CUDA from Paddle's own package index (its installation guide has the command), "
+            f"or train with --device cpu"
+        )

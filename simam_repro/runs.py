@@ -1,0 +1,72 @@
+"""The run folder: names of its files, and reading them. Training writes it; everything else reads it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from simam_repro.config import PROJECT_ROOT, Experiment, load_config
+from simam_repro.errors import UserError
+from simam_repro.storage import read_json
+
+RUNS_ROOT = PROJECT_ROOT / "runs"
+SMOKE_ROOT = RUNS_ROOT / "smoke"
+
+
+def default_run_dir(experiment: Experiment, root: Path = RUNS_ROOT) -> Path:
+    return root / experiment.name / f"seed{experiment.seed}"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The eval set as two sets of weights saw it: ids [N], labels int64 [N], logits float32 [N, classes]."""
+
+    sample_ids: np.ndarray
+    labels: np.ndarray
+    logits_final: np.ndarray
+    logits_best: np.ndarray
+
+
+class RunFolder:
+    """A run's folder. Readers raise UserError when the file they need is not there."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.result = self.path / "result.json"
+        self.predictions = self.path / "predictions.npz"
+        self.checkpoints = self.path / "checkpoints"
+        self.last = self.checkpoints / "last"
+        self.best = self.checkpoints / "best"
+        self.visualdl = self.path / "visualdl"
+        self.figures = self.path / "figures"
+
+    @property
+    def started(self) -> bool:
+        return self.config.exists()
+
+    @property
+    def complete(self) -> bool:
+        return self.result.is_file()
+
+    def read_experiment(self) -> Experiment:
+        return load_config(self._need(self.config))
+
+    def read_result(self) -> dict:
+        return read_json(self._need(self.result))
+
+    def read_metrics(self) -> list[dict]:
+        """One dict an epoch, in order."""
+        return [json.loads(line) for line in self._need(self.metrics).read_text(encoding="utf-8").splitlines()]
+
+    def read_predictions(self) -> Predictions:
+        with np.load(self._need(self.predictions), allow_pickle=False) as arrays:
+            return Predictions(**{name: arrays[name] for name in Predictions.__dataclass_fields__})
+
+    def _need(self, path: Path) -> Path:
+        if not path.is_file():
+            raise UserError(f"{self.path} has no {path.name}: is it the folder of a run that has got so far?")
+        return path

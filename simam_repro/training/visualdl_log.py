@@ -1,0 +1,54 @@
+"""The VisualDL log of a run: scalars per epoch and per step, sample images, config, hparams."""
+
+import numpy as np
+import paddle
+import visualdl
+
+from simam_repro.training.callbacks import Recorder
+
+EPOCH_TAGS = {
+    "train/loss": "train_loss",
+    "train/accuracy": "train_acc",
+    "eval/loss": "eval_loss",
+    "eval/accuracy": "eval_acc",
+    "speed/train_images_per_s": "train_images_per_s",
+    "speed/eval_images_per_s": "eval_images_per_s",
+}
+STEP_LOSS, STEP_LR = "step/train_loss", "step/learning_rate"
+HPARAMS = (
+    "seed", "data.dataset", "data.image_size", "data.batch_size", "model.backbone", "model.attention",
+    "model.e_lambda", "optim.name", "optim.learning_rate", "optim.weight_decay", "optim.schedule",
+    "train.epochs", "train.label_smoothing",
+)  # fmt: skip
+SAMPLES = 8
+
+
+class VisualDLLog(paddle.callbacks.Callback):
+    """Writes `run.visualdl`. Epochs and steps on the x axis count from 1, over the whole run."""
+
+    def __init__(self, run, experiment, recorder: Recorder):
+        super().__init__()
+        self.run, self.experiment, self.recorder = run, experiment, recorder
+
+    def on_train_begin(self, logs=None):
+        self.writer = visualdl.LogWriter(logdir=str(self.run.visualdl))
+        flat = self.experiment.to_flat()
+        self.writer.add_hparams({key: flat[key] for key in HPARAMS}, list(EPOCH_TAGS))
+        self.writer.add_text("config", self.experiment.to_yaml(), step=0)
+        split = self.recorder.loaders.data.train
+        for position, index in enumerate(split.spread(SAMPLES)):
+            image = np.asarray(split.images[index])
+            self.writer.add_image(f"samples/{position}_{split.ids[index]}".replace("%", "_"), image, step=0)
+
+    def on_train_batch_end(self, step, logs=None):
+        if self.recorder.step % self.experiment.logging.step_interval == 0:
+            self.writer.add_scalar(STEP_LOSS, self.recorder.batch_loss, self.recorder.step)
+            self.writer.add_scalar(STEP_LR, self.recorder.learning_rate, self.recorder.step)
+
+    def on_eval_end(self, logs=None):
+        record = self.recorder.records[-1]
+        for tag, key in EPOCH_TAGS.items():
+            self.writer.add_scalar(tag, record[key], record["epoch"])
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
