@@ -90,16 +90,16 @@ def draw(name: str, rng: np.random.Generator, side: int = IMAGE_SIDE) -> Image.I
     foreground, *corners = _colours(rng)
     y, x = np.mgrid[0:1:side * 1j, 0:1:side * 1j][..., None]
     background = (1 - x) * (1 - y) * corners[0] + x * (1 - y) * corners[1] + y * corners[2]
-    noise = rng.normal(0, rng.uniform(4, 20), (side, side, 3))
+    noise = rng.normal(0, rng.uniform(2, 10), (side, side, 3))
     pixels = mask * foreground + (1 - mask) * background + noise
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def _mask(figure, rng: np.random.Generator, side: int) -> np.ndarray:
     """The figure at a random place, size and angle: float [side, side], smooth at its edges."""
-    radius = side * rng.uniform(0.26, 0.42)
+    radius = side * rng.uniform(0.32, 0.48)
     centre = rng.uniform(radius * 0.9, side - radius * 0.9, 2)
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = np.deg2rad(rng.uniform(-20, 20))
     fine = side * _OVERSAMPLE
     y, x = (np.mgrid[0:fine, 0:fine] + 0.5) / _OVERSAMPLE
     x, y = (x - centre[0]) / radius, (y - centre[1]) / radius
