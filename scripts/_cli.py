@@ -26,7 +26,8 @@ PADDLE_CHATTER = (
 
 
 def prepare_process() -> None:
-    """CPU settings that must be there before paddle is imported; what the user set stays."""
+    """Settings that must be there before paddle is imported; what the user set stays."""
+    _find_cuda_libraries()
     threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     os.environ.setdefault("FLAGS_paddle_num_threads", threads)
     os.environ.setdefault("MKL_NUM_THREADS", threads)
@@ -35,6 +36,16 @@ def prepare_process() -> None:
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     for message in PADDLE_CHATTER:
         warnings.filterwarnings("ignore", message=message)
+
+
+def _find_cuda_libraries() -> None:
+    """Start again, once, with the CUDA libraries of this environment (see setup_environment.py) to be found."""
+    folder, variable = str(Path(sys.prefix) / "cuda"), "LD_LIBRARY_PATH"
+    known = os.environ.get(variable, "").split(os.pathsep)
+    if Path(folder).is_dir() and folder not in known:
+        # The dynamic linker reads the variable only when a process starts.
+        os.environ[variable] = os.pathsep.join([folder, *filter(None, known)])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _is_amd() -> bool:

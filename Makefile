@@ -1,0 +1,78 @@
+# make help lists the targets. Variables: EPOCHS, SIMAM=on|off, SEED, DEVICE, ARCHIVE, ARGS, PYTHON, PADDLE.
+
+PYTHON ?= python3
+VENV ?= .venv
+PADDLE ?= auto
+PORT ?= 8040
+
+# Real archives beside the checkout are used when they are there.
+ifneq ($(wildcard ../shared/data),)
+export SIMAM_ARCHIVES ?= $(abspath ../shared/data)
+endif
+
+READY = $(VENV)/.ready
+RUN = $(VENV)/bin/python
+
+# SIMAM=off trains the other half of the pair.
+SIMAM ?= on
+ifeq ($(filter $(SIMAM),on off),)
+$(error SIMAM=$(SIMAM): it is on or off)
+endif
+SUFFIX = $(if $(filter on,$(SIMAM)),_simam)
+OPTIONS = $(if $(EPOCHS),-o train.epochs=$(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
+          $(if $(DEVICE),--device $(DEVICE)) $(if $(ARCHIVE),-o data.archive=$(ARCHIVE)) $(ARGS)
+TRAIN = $(RUN) scripts/train.py -c configs/$(1).yaml $(OPTIONS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow caltech-towernet caltech-towernet-off cifar-alexnet cifar-alexnet-off \
+        data-caltech data-cifar visualdl lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+
+setup: $(READY)  ## create .venv and install the packages (done by every other target on first use)
+
+$(READY): requirements.txt requirements.lock requirements-cpu.txt requirements-cpu.lock
+	$(PYTHON) scripts/setup_environment.py $(VENV) --paddle $(PADDLE)
+	@touch $@
+
+demo: $(READY)  ## train TowerNet without and with SimAM on the embedded data set (3 minutes)
+	$(RUN) scripts/demo.py $(if $(SEED),--seed $(SEED))
+
+test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
+	$(RUN) -m pytest -q $(ARGS)
+
+test-slow: $(READY)  ## run the tests that take long or need a browser
+	$(RUN) -m pytest -q -m "slow or browser" $(ARGS)
+
+caltech-towernet: $(READY)  ## TowerNet with SimAM on Caltech101-16 (SIMAM=off, EPOCHS=2, SEED=1, DEVICE=cpu, ARCHIVE=my.zip)
+	$(call TRAIN,caltech_towernet$(SUFFIX))
+
+caltech-towernet-off:  ## the same without SimAM
+	@$(MAKE) --no-print-directory caltech-towernet SIMAM=off
+
+cifar-alexnet: $(READY)  ## AlexNet with SimAM on CIFAR-10 (same variables)
+	$(call TRAIN,alexnet$(SUFFIX))
+
+cifar-alexnet-off:  ## the same without SimAM
+	@$(MAKE) --no-print-directory cifar-alexnet SIMAM=off
+
+data-caltech: $(READY)  ## find or download, verify and unpack Caltech101-16
+	$(RUN) scripts/prepare_data.py -c configs/caltech_towernet.yaml
+
+data-cifar: $(READY)  ## find or download, verify and unpack CIFAR-10
+	$(RUN) scripts/prepare_data.py -c configs/alexnet.yaml
+
+visualdl: $(READY)  ## serve the curves of runs/ (PORT=8040)
+	$(VENV)/bin/visualdl --logdir runs --host 127.0.0.1 --port $(PORT)
+
+lock: $(READY)  ## resolve the lock files anew (needs the network)
+	$(RUN) -m pip install --quiet uv
+	for name in requirements requirements-cpu; do \
+	  { echo "# Full lock of $$name.txt for CPython 3.11 on x86-64 Linux; \`make lock\` writes it."; \
+	    $(RUN) -m uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+	      --no-emit-index-url --no-header --no-annotate $$name.txt; } > $$name.lock.new && mv $$name.lock.new $$name.lock; \
+	done
+
+clean:  ## remove .venv (data/ and runs/ stay)
+	rm -rf $(VENV)
