@@ -11,7 +11,7 @@ from simam_repro.errors import UserError
 from simam_repro.storage import read_json
 
 RUNS_ROOT = PROJECT_ROOT / "runs"
-SMOKE_ROOT = RUNS_ROOT / "smoke"
+SMOKE_ROOT = PROJECT_ROOT / ".smoke"  # not below runs/, whose curves VisualDL shows
 
 
 def default_run_dir(experiment: Experiment, root: Path = RUNS_ROOT) -> Path:

@@ -31,7 +31,8 @@ class VisualDLLog(paddle.callbacks.Callback):
         self.run, self.experiment, self.recorder = run, experiment, recorder
 
     def on_train_begin(self, logs=None):
-        self.writer = visualdl.LogWriter(logdir=str(self.run.visualdl))
+        name = f"{self.experiment.name} seed {self.experiment.seed}"
+        self.writer = visualdl.LogWriter(logdir=str(self.run.visualdl), display_name=name)
         flat = self.experiment.to_flat()
         self.writer.add_hparams({key: flat[key] for key in HPARAMS}, list(EPOCH_TAGS))
         self.writer.add_text("config", self.experiment.to_yaml(), step=0)
