@@ -4,11 +4,11 @@ Nothing here writes a path that an archive chose: readers get `Member`s and name
 """
 
 import hashlib
+import http.client
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -64,7 +64,7 @@ def locate(source: Source, folders, progress: bool = True) -> Path:
     target = Path(folders[0]) / source.filename
     try:
         return _download(source, target, progress)
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         looked = "\n".join(f"  {folder}" for folder in folders)
         raise UserError(
             f"{source.title} is not here and could not be downloaded ({error}).\n"
@@ -121,7 +121,7 @@ def read_archive(path, inner: str | None = None) -> Iterator[Member]:
     with _as_user_error(path):
         if not zipfile.is_zipfile(path):
             with tarfile.open(path, mode="r|*") as tar:
-                yield from _limited(_tar_members(tar), path)
+                yield from _limited(_tar_members(tar, path), path)
             return
         with zipfile.ZipFile(path) as archive:
             nested = [info for info in archive.infolist() if inner and PurePosixPath(info.filename).name == inner]
@@ -129,14 +129,16 @@ def read_archive(path, inner: str | None = None) -> Iterator[Member]:
                 yield from _limited(_zip_members(archive), path)
                 return
             with archive.open(nested[0]) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
-                yield from _limited(_tar_members(tar), path)
+                yield from _limited(_tar_members(tar, path), path)
 
 
 @contextmanager
 def _as_user_error(path: Path):
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # tarfile, zipfile and the decompressors raise nearly anything
         raise UserError(f"{path} is not a readable zip or tar archive ({error}); replace it") from None
 
 
@@ -146,25 +148,25 @@ def _zip_members(archive: zipfile.ZipFile):
         if info.is_dir():
             continue
         if unix_type not in (0, 0o100000):
-            raise UserError(f"{archive.filename}: {info.filename} is a link or device; refused")
+            raise UserError(f"{archive.filename}: {info.filename!r} is a link or device; refused")
         yield info.filename, info.file_size, lambda info=info: archive.open(info)
 
 
-def _tar_members(archive: tarfile.TarFile):
-    for info in archive:
+def _tar_members(tar: tarfile.TarFile, archive: Path):
+    for info in tar:
         if info.isdir():
             continue
         if not info.isreg():
-            raise UserError(f"{archive.name}: {info.name} is a link or device; refused")
-        yield info.name, info.size, lambda info=info: archive.extractfile(info)
+            raise UserError(f"{archive}: {info.name!r} is a link or device; refused")
+        yield info.name, info.size, lambda info=info: tar.extractfile(info)
 
 
 def _limited(entries, archive: Path) -> Iterator[Member]:
     total = 0
     for count, (name, size, opener) in enumerate(entries, start=1):
         path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-            raise UserError(f"{archive}: {name!r} would leave its folder; refused")
+        if not _is_plain(path):
+            raise UserError(f"{archive}: {name!r} would leave its folder or is no file name; refused")
         total += size
         if count > MAX_MEMBERS or size > MAX_MEMBER_BYTES or total > MAX_TOTAL_BYTES:
             raise UserError(
@@ -172,6 +174,17 @@ def _limited(entries, archive: Path) -> Iterator[Member]:
                 f"{MAX_MEMBER_BYTES >> 20} MB a file, {MAX_TOTAL_BYTES >> 20} MB in all); refused"
             )
         yield Member(path, lambda opener=opener, size=size: _read(opener, size, archive))
+
+
+def _is_plain(path: PurePosixPath) -> bool:
+    """Relative, without `..` or a drive, and of parts that are file names."""
+    parts = path.parts
+    if not parts or path.is_absolute() or ".." in parts or ":" in parts[0]:
+        return False
+    try:
+        return all("\0" not in part and len(part.encode("utf-8")) <= 255 for part in parts)
+    except UnicodeEncodeError:
+        return False
 
 
 def _read(opener: Callable[[], BinaryIO], size: int, archive: Path) -> bytes:

@@ -62,7 +62,7 @@ def _unpack(archive: Path, folder: Path, miniature: bool, progress: bool) -> Non
     try:
         classes = [_text(name) for name in batches["batches.meta"][b"label_names"]]
         halves = {half: _join([batches[name] for name in names]) for half, names in BATCHES.items()}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise UserError(f"{archive} has not the layout of the CIFAR-10 batches ({error!r})") from None
     _check(archive, classes, halves, miniature)
     with atomic_folder(folder) as temporary:
@@ -93,8 +93,8 @@ def _check(archive: Path, classes: list, halves: dict, miniature: bool) -> None:
             f"(data.allow_miniature=true accepts it, marked as a stand-in)"
         )
     for _, labels, _ in halves.values():
-        if len(classes) != 10 or labels.min() < 0 or labels.max() > 9:
-            raise UserError(f"{archive}: labels outside the 10 classes")
+        if len(classes) != 10 or not len(labels) or labels.min() < 0 or labels.max() > 9:
+            raise UserError(f"{archive}: no images, or labels outside the 10 classes")
 
 
 def _text(value) -> str:

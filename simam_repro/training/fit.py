@@ -31,8 +31,14 @@ def fit(experiment: Experiment, run_dir, *, resume: bool = False, overwrite: boo
         UserError: no data, a bad combination, no such device, or a folder that holds a run already.
         RunError: the loss is not finite; the last checkpoint is kept.
     """
+    # Paddle numbers parameters and optimizer states by a process-wide counter: each run counts anew,
+    # so that a second run in a process (a notebook, a test) can load the checkpoint of the first.
+    with paddle.utils.unique_name.guard():
+        return _fit(experiment, RunFolder(run_dir), resume, overwrite)
+
+
+def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) -> dict:
     # Everything that can be refused is refused before the run folder is touched.
-    run = RunFolder(run_dir)
     _check_folder(run, experiment, resume, overwrite)
     device = select_device(experiment.train.device)
     data = prepare_data(experiment.data)
@@ -43,10 +49,9 @@ def fit(experiment: Experiment, run_dir, *, resume: bool = False, overwrite: boo
             f"{len(loaders.train.batch_sampler.indices)} training images; make it smaller"
         )
     paddle.seed(experiment.seed)
-    with paddle.utils.unique_name.guard():
-        network = build_model(experiment.model, len(data.classes), experiment.data.image_size)
-        total_steps = experiment.train.epochs * len(loaders.train)
-        optimizer = build_optimizer(experiment.optim, network.parameters(), total_steps)
+    network = build_model(experiment.model, len(data.classes), experiment.data.image_size)
+    total_steps = experiment.train.epochs * len(loaders.train)
+    optimizer = build_optimizer(experiment.optim, network.parameters(), total_steps)
 
     # The folder: its config first, so that a run that dies says what it was.
     state = load_checkpoint(run.last, network, optimizer) if resume else {"records": []}

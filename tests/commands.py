@@ -1,0 +1,31 @@
+"""Running this project's commands as a user does, without a network."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# Nothing listens there: a download fails at once instead of starting.
+NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+
+
+def run(command, env=None, cwd=ROOT, timeout=300) -> subprocess.CompletedProcess:
+    environment = {**os.environ, **NO_NETWORK, **(env or {})}
+    return subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def script(name: str, *arguments, env=None, cwd=ROOT, timeout=300) -> subprocess.CompletedProcess:
+    """Run scripts/<name>.py."""
+    return run([sys.executable, ROOT / "scripts" / f"{name}.py", *arguments], env, cwd, timeout)
+
+
+def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
+    """Exit code 2, one message on stderr that has the words, no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "error: " in done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr

@@ -1,0 +1,71 @@
+"""What several test files share. No test reaches the network, and none but the marked reads a real archive."""
+
+import os
+import sys
+import urllib.request
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(folder) for folder in (ROOT, ROOT / "scripts", ROOT / "tests") if str(folder) not in sys.path]
+
+import miniatures  # noqa: E402
+
+from simam_repro.config import Data  # noqa: E402
+from simam_repro.data import prepare_data  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    real = urllib.request.urlopen
+
+    def local_only(url, *args, **kwargs):
+        if not url.startswith("http://127.0.0.1:"):
+            raise URLError("tests stay off the network")
+        return real(url, *args, **kwargs)
+
+    monkeypatch.setattr(urllib.request, "urlopen", local_only)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def caltech_archive(tmp_path_factory):
+    return miniatures.write_caltech(tmp_path_factory.mktemp("caltech") / "101_ObjectCategories.tar.gz")
+
+
+@pytest.fixture(scope="session")
+def cifar_archive(tmp_path_factory):
+    return miniatures.write_cifar(tmp_path_factory.mktemp("cifar") / "cifar-10-python.tar.gz")
+
+
+@pytest.fixture
+def data_root(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def warned():
+    """Receives what `prepare` warns of."""
+    return []
+
+
+@pytest.fixture
+def prepare(data_root, warned):
+    """prepare(dataset, archive folders, **keys of the data section) -> PreparedData."""
+
+    def run(dataset, archive_folders=(), **keys):
+        config = Data(dataset=dataset, root=str(data_root), **keys)
+        return prepare_data(config, archive_folders, warned.append, progress=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_archive_folders():
+    """The folders that SIMAM_ARCHIVES names; without it the tests of real archives are skipped."""
+    folders = [Path(name) for name in os.environ.get("SIMAM_ARCHIVES", "").split(":") if name]
+    if not folders:
+        pytest.skip("SIMAM_ARCHIVES names no folder with real archives")
+    return folders

@@ -1,0 +1,284 @@
+import hashlib
+import http.server
+import tarfile
+import threading
+import urllib.request
+import zipfile
+from urllib.error import URLError
+
+import miniatures
+import pytest
+
+from simam_repro.data import archives
+from simam_repro.data.archives import Source, locate, read_archive
+from simam_repro.errors import UserError
+
+CONTENT = b"an archive, as far as its download goes" * 50_000
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+def source(url="https://example.org/files/set.tar.gz", md5=MD5):
+    return Source("The Set", url, {"set.tar.gz": md5, "inner.tar": md5}, megabytes=2)
+
+
+def refusal(function, *args, **kwargs) -> str:
+    with pytest.raises(UserError) as caught:
+        function(*args, **kwargs)
+    return str(caught.value)
+
+
+# finding
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_first_folder_wins(tmp_path):
+    touch(tmp_path / "b" / "set.tar.gz")
+    first = touch(tmp_path / "a" / "set.tar.gz")
+    assert locate(source(), [tmp_path / "a", tmp_path / "b"]) == first
+
+
+def test_looks_recursively_and_past_missing_folders(tmp_path):
+    hidden = touch(tmp_path / "b" / "deep" / "deeper" / "set.tar.gz")
+    assert locate(source(), [tmp_path / "none", tmp_path / "b"]) == hidden
+
+
+def test_any_known_name_will_do_and_a_folder_of_that_name_will_not(tmp_path):
+    (tmp_path / "set.tar.gz").mkdir()
+    inner = touch(tmp_path / "x" / "inner.tar")
+    assert locate(source(), [tmp_path]) == inner
+
+
+def test_no_archive_and_no_network(tmp_path, monkeypatch):
+    def unplugged(*args, **kwargs):
+        raise URLError("name resolution failed")
+
+    monkeypatch.setattr(urllib.request, "urlopen", unplugged)
+    folders = [tmp_path / "archives", tmp_path / "elsewhere"]
+    message = refusal(locate, source(), folders, progress=False)
+    expected = ["The Set", "set.tar.gz or inner.tar", *map(str, folders), "https://example.org/files/set.tar.gz", "2 MB"]
+    expected += ["SIMAM_ARCHIVES", "make demo", "name resolution failed"]
+    assert [text for text in expected if text not in message] == []
+    assert not folders[0].exists()
+
+
+# downloading
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/missing/set.tar.gz":
+            self.send_error(404)
+        elif self.path == "/cut/set.tar.gz":
+            self._send(CONTENT[:1000], len(CONTENT))
+        elif self.path == "/cut-chunk/set.tar.gz":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"fff\r\nshort")
+            self.close_connection = True
+        else:
+            self._send(CONTENT, len(CONTENT))
+
+    def _send(self, content, declared):
+        self.send_response(200)
+        self.send_header("Content-Length", str(declared))
+        self.end_headers()
+        self.wfile.write(content)
+        self.close_connection = True
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Address of a local server: /good, /missing, /cut (short of its length), /cut-chunk."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_download_goes_into_the_first_folder(server, tmp_path):
+    path = locate(source(f"{server}/good/set.tar.gz"), [tmp_path / "archives", tmp_path / "b"], progress=False)
+    assert path == tmp_path / "archives" / "set.tar.gz"
+    assert path.read_bytes() == CONTENT
+    assert [file.name for file in path.parent.iterdir()] == ["set.tar.gz"]
+
+
+def test_second_time_nothing_is_downloaded(server, tmp_path, monkeypatch):
+    path = locate(source(f"{server}/good/set.tar.gz"), [tmp_path], progress=False)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *args, **kwargs: pytest.fail("downloads again"))
+    assert locate(source(), [tmp_path]) == path
+
+
+def test_wrong_md5_leaves_nothing(server, tmp_path):
+    url = f"{server}/good/set.tar.gz"
+    message = refusal(locate, source(url, md5="0" * 32), [tmp_path], progress=False)
+    assert url in message and "md5" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("page", ["missing", "cut", "cut-chunk"])
+def test_failed_download_leaves_nothing(server, tmp_path, page):
+    url = f"{server}/{page}/set.tar.gz"
+    assert url in refusal(locate, source(url), [tmp_path], progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+# reading
+
+
+def members(path, inner=None):
+    return {str(member.path): member.read() for member in read_archive(path, inner)}
+
+
+FILES = {"set/a.txt": b"a", "set/deep/b c.txt": b"b" * 100_000, "empty": b""}
+
+
+def test_tar_and_zip_give_the_same_members(tmp_path):
+    assert members(miniatures.write_tar(tmp_path / "set.tar.gz", FILES)) == FILES
+    assert members(miniatures.write_zip(tmp_path / "set.zip", FILES)) == FILES
+
+
+def test_tar_inside_a_zip(tmp_path):
+    tar = miniatures.write_tar(tmp_path / "inner.tar.gz", FILES).read_bytes()
+    path = miniatures.write_zip(tmp_path / "outer.zip", {"outer/inner.tar.gz": tar, "outer/other.txt": b""})
+    assert members(path, inner="inner.tar.gz") == FILES
+    assert list(members(path)) == ["outer/inner.tar.gz", "outer/other.txt"]
+
+
+def test_folders_are_not_members(tmp_path):
+    folder = tarfile.TarInfo("set")
+    folder.type = tarfile.DIRTYPE
+    assert members(miniatures.write_tar(tmp_path / "set.tar", {}, [folder])) == {}
+    assert members(miniatures.write_zip(tmp_path / "set.zip", {"set/": b""})) == {}
+
+
+# refusing: each hostile member comes last in an archive that is good otherwise
+
+
+def special(name, kind, target="/etc/passwd"):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+HOSTILE_TAR = {
+    "absolute path": tarfile.TarInfo("/escaped.jpg"),
+    "dots": tarfile.TarInfo("101_ObjectCategories/../../escaped.jpg"),
+    "backslash dots": tarfile.TarInfo("101_ObjectCategories\\..\\..\\escaped.jpg"),
+    "drive": tarfile.TarInfo("C:/escaped.jpg"),
+    "no name": tarfile.TarInfo("."),
+    "name too long": tarfile.TarInfo(f"101_ObjectCategories/bonsai/{'x' * 300}.jpg"),
+    "name not text": tarfile.TarInfo("101_ObjectCategories/bonsai/\udce9.jpg"),
+    "symlink": special("101_ObjectCategories/bonsai/link.jpg", tarfile.SYMTYPE),
+    "hard link": special("101_ObjectCategories/bonsai/link.jpg", tarfile.LNKTYPE),
+    "device": special("101_ObjectCategories/bonsai/device.jpg", tarfile.CHRTYPE),
+    "fifo": special("101_ObjectCategories/bonsai/fifo.jpg", tarfile.FIFOTYPE),
+}
+
+
+@pytest.fixture
+def refused_caltech(prepare, data_root, tmp_path):
+    """refused_caltech(archive) -> the message; checks that nothing of the archive appears."""
+
+    def run(archive):
+        message = refusal(prepare, "caltech101_16", [archive.parent], allow_miniature=True)
+        assert str(archive) in message
+        assert not data_root.exists() or list(data_root.iterdir()) == []
+        assert not list(tmp_path.rglob("*escaped*"))
+        return message
+
+    return run
+
+
+@pytest.mark.parametrize("hostile", HOSTILE_TAR.values(), ids=HOSTILE_TAR.keys())
+def test_hostile_tar(refused_caltech, tmp_path, hostile):
+    path = tmp_path / "in" / "101_ObjectCategories.tar.gz"
+    assert "refused" in refused_caltech(miniatures.write_tar(path, miniatures.caltech_files(1), [hostile]))
+
+
+def test_hostile_tar_inside_a_zip(refused_caltech, tmp_path):
+    files = miniatures.caltech_files(1)
+    tar = miniatures.write_tar(tmp_path / "x.tar.gz", files, [HOSTILE_TAR["symlink"]]).read_bytes()
+    path = miniatures.write_zip(tmp_path / "in" / "caltech-101.zip", {"caltech-101/101_ObjectCategories.tar.gz": tar})
+    assert "refused" in refused_caltech(path)
+
+
+def test_hostile_cifar(prepare, data_root, tmp_path):
+    path = miniatures.write_tar(tmp_path / "in" / "cifar-10-python.tar.gz", {}, [HOSTILE_TAR["dots"]])
+    assert "refused" in refusal(prepare, "cifar10", [path.parent], allow_miniature=True)
+    assert not data_root.exists()
+
+
+def zip_link():
+    info = zipfile.ZipInfo("Images/class number 00/link.jpg")
+    info.external_attr = 0o120777 << 16
+    return info
+
+
+HOSTILE_ZIP = {
+    "absolute path": "/escaped.jpg",
+    "dots": "Images/../../escaped.jpg",
+    "backslash dots": "Images\\..\\..\\escaped.jpg",
+    "symlink": zip_link(),
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE_ZIP.values(), ids=HOSTILE_ZIP.keys())
+def test_hostile_zip(prepare, data_root, tmp_path, hostile):
+    path = miniatures.write_images_zip(tmp_path / "own.zip", images_per_class=1)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(hostile, b"/etc/passwd")
+    assert "refused" in refusal(prepare, "caltech101_16", archive=str(path))
+    assert list(data_root.iterdir()) == []
+    assert not list(tmp_path.rglob("*escaped*"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MAX_MEMBERS", 10), ("MAX_MEMBER_BYTES", 500), ("MAX_TOTAL_BYTES", 5000)]
+)
+def test_limits(refused_caltech, tmp_path, monkeypatch, limit, value):
+    monkeypatch.setattr(archives, limit, value)
+    path = miniatures.write_caltech(tmp_path / "in" / "101_ObjectCategories.tar.gz", images_per_class=1)
+    assert "too large" in refused_caltech(path)
+
+
+def test_zip_whose_header_lies_about_the_size(tmp_path):
+    path = miniatures.write_zip(tmp_path / "set.zip", {"a.txt": b"x" * 1000})
+    honest = (1000).to_bytes(4, "little") * 2
+    path.write_bytes(path.read_bytes().replace(honest, (1000).to_bytes(4, "little") + (10).to_bytes(4, "little")))
+    assert str(path) in refusal(members, path)
+
+
+DAMAGE = {
+    "truncated": lambda good: good[: len(good) // 2],
+    "cut behind the header": lambda good: good[:30],
+    "bytes changed": lambda good: good[:2000] + bytes(1000) + good[3000:],
+    "text": lambda good: b"<html>please log in</html>" * 100,
+    "empty": lambda good: b"",
+    "zip signature": lambda good: b"PK\x03\x04" + good,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_damaged_tar(refused_caltech, tmp_path, damage):
+    path = miniatures.write_caltech(tmp_path / "in" / "101_ObjectCategories.tar.gz", images_per_class=1)
+    path.write_bytes(damage(path.read_bytes()))
+    assert "replace it" in refused_caltech(path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "bytes changed"])
+def test_damaged_zip(prepare, data_root, tmp_path, damage):
+    path = miniatures.write_images_zip(tmp_path / "own.zip", images_per_class=1)
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    assert str(path) in refusal(prepare, "caltech101_16", archive=str(path))
+    assert list(data_root.iterdir()) == []

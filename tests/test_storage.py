@@ -1,0 +1,94 @@
+import pytest
+
+from simam_repro.storage import atomic_folder, atomic_path, read_json, write_json, write_text
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_appears_and_replaces(tmp_path):
+    target = tmp_path / "new" / "file.txt"
+    write_text(target, "one")
+    write_text(target, "two")
+    assert target.read_text() == "two"
+    assert names(target.parent) == ["file.txt"]
+
+
+def test_file_keeps_its_old_content_while_it_is_written(tmp_path):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+
+
+def test_failed_file_leaves_the_old_one(tmp_path):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        1 / 0
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_failed_new_file_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "file.txt") as temporary:
+        temporary.write_text("half")
+        1 / 0
+    assert names(tmp_path) == []
+
+
+def test_a_writer_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "file.txt"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_temporary_file_keeps_the_suffix(tmp_path):
+    with atomic_path(tmp_path / "array.npz") as temporary:
+        temporary.write_bytes(b"")
+        assert temporary.suffix == ".npz" and temporary.parent == tmp_path
+
+
+def test_folder_appears_and_replaces(tmp_path):
+    target = tmp_path / "set"
+    for content in ("one", "two"):
+        with atomic_folder(target) as temporary:
+            (temporary / content).write_text(content)
+    assert names(target) == ["two"]
+    assert names(tmp_path) == ["set"]
+
+
+def test_folder_starts_empty_beside_the_old_one(tmp_path):
+    target = tmp_path / "set"
+    target.mkdir()
+    (target / "old").touch()
+    with atomic_folder(target) as temporary:
+        assert names(temporary) == [] and names(target) == ["old"]
+
+
+def test_failed_folder_leaves_the_old_one(tmp_path):
+    target = tmp_path / "set"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_folder(target) as temporary:
+        (temporary / "half").touch()
+        1 / 0
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["set"]
+
+
+def test_failed_new_folder_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "set") as temporary:
+        (temporary / "half").touch()
+        1 / 0
+    assert names(tmp_path) == []
+
+
+def test_json_round_trip(tmp_path):
+    value = {"accuracy": 0.1, "name": "é", "best": None, "classes": [1, 2]}
+    write_json(tmp_path / "value.json", value)
+    assert read_json(tmp_path / "value.json") == value

@@ -1,0 +1,281 @@
+"""Training: what ends up in the run folder, and that it is right."""
+
+import json
+import shutil
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+from safetensors.numpy import load_file
+from visualdl import LogReader
+
+from simam_repro.config import build_experiment
+from simam_repro.errors import RunError, UserError
+from simam_repro.runs import RunFolder
+from simam_repro.training import fit
+from simam_repro.training.callbacks import Recorder
+from simam_repro.training.metrics import EpochMeans
+
+TIMES = {"train_seconds", "eval_seconds", "train_images_per_s", "eval_images_per_s"}
+EPOCHS, BATCH, TRAIN, EVAL = 2, 8, 20, 13
+STEPS = -(-TRAIN // BATCH)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, caltech_archive_wide):
+    root = tmp_path_factory.mktemp("data")
+    (root / "archives").mkdir()
+    shutil.copy(caltech_archive_wide, root / "archives")
+    return root
+
+
+@pytest.fixture(scope="session")
+def caltech_archive_wide(tmp_path_factory):
+    import miniatures
+
+    return miniatures.write_caltech(tmp_path_factory.mktemp("wide") / "101_ObjectCategories.tar.gz", 7)
+
+
+def experiment(root, seed=3, **changes):
+    """TowerNet with SimAM on a miniature of Caltech101-16: 3 uneven train batches, 2 eval batches, 2 epochs."""
+    values = {
+        "name": "tiny",
+        "seed": seed,
+        "data": {
+            "dataset": "caltech101_16", "root": str(root), "allow_miniature": True, "image_size": 128,
+            "batch_size": BATCH, "train_limit": TRAIN, "eval_limit": EVAL, "augment": {"rotation": 10},
+        },
+        "model": {"backbone": "towernet", "attention": "simam"},
+        "optim": {"learning_rate": 0.01, "weight_decay": 2e-4},
+        "train": {"epochs": EPOCHS, "device": "cpu"},
+        "logging": {"step_interval": 1},
+    }  # fmt: skip
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        values[section] = {**values[section], name: value}
+    return build_experiment(values)
+
+
+@pytest.fixture(scope="module")
+def trained(root, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "a"
+    result = fit(experiment(root), run_dir)
+    return RunFolder(run_dir), result
+
+
+def numbers(run: RunFolder) -> list[dict]:
+    return [{key: value for key, value in record.items() if key not in TIMES} for record in run.read_metrics()]
+
+
+def scalars(run: RunFolder, tag: str) -> list[tuple[int, float]]:
+    (log,) = run.visualdl.glob("*.log")
+    return [(point.id, point.value) for point in LogReader(file_path=str(log)).get_data("scalar", tag)]
+
+
+def test_run_folder_is_whole(trained):
+    run, result = trained
+    assert yaml.safe_load(run.config.read_text())["data"]["train_limit"] == TRAIN
+    assert json.loads(run.environment.read_text())["paddle"] == paddle.__version__
+    assert json.loads(run.result.read_text()) == result
+    for folder in (run.last, run.best):
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "optimizer.safetensors", "state.json", "weights.safetensors",
+        ]  # fmt: skip
+    assert not list(run.path.rglob("*.tmp*"))
+
+
+def test_result_says_what_it_is_a_result_of(trained):
+    run, result = trained
+    assert (result["name"], result["seed"], result["epochs"], result["attention"]) == ("tiny", 3, EPOCHS, "simam")
+    assert result["parameters"] == 1_362_176
+    assert result["data"]["stand_in"] is True
+    assert (result["data"]["classes"], result["data"]["train_images"], result["data"]["eval_images"]) == (16, TRAIN, EVAL)
+    assert len(result["data"]["sha256"]) == 64
+    records = run.read_metrics()
+    assert result["final"] == {key: records[-1][key] for key in ("epoch", "train_acc", "eval_acc", "eval_loss")}
+    assert result["best"]["eval_acc"] == max(record["eval_acc"] for record in records)
+
+
+def cross_entropy(logits, labels):
+    logits = logits.astype(np.float64)
+    return np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
+
+
+@pytest.mark.parametrize("which", ["final", "best"])
+def test_recorded_eval_is_the_mean_over_all_predictions(trained, which):
+    run, result = trained
+    predictions = run.read_predictions()
+    logits = getattr(predictions, f"logits_{which}")
+    assert logits.shape == (EVAL, 16) and len(set(predictions.sample_ids.tolist())) == EVAL
+    assert np.isclose(result[which]["eval_loss"], cross_entropy(logits, predictions.labels).mean(), rtol=1e-5)
+    assert result[which]["eval_acc"] == pytest.approx((logits.argmax(1) == predictions.labels).mean(), abs=1e-12)
+
+
+def test_train_loss_is_the_mean_over_all_samples_not_batches(trained):
+    # Without label smoothing the objective is the plain cross-entropy, which is summed sample by sample.
+    for record in trained[0].read_metrics():
+        assert record["train_loss"] == pytest.approx(record["train_nll"], rel=1e-5)
+
+
+def test_epoch_means_over_uneven_batches():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(20, 5)).astype(np.float32), rng.integers(0, 5, 20)
+    metric = EpochMeans()
+    for batch in (slice(0, 8), slice(8, 16), slice(16, 20)):
+        outputs = metric.compute(paddle.to_tensor(logits[batch]), paddle.to_tensor(labels[batch]))
+        metric.update(*(output.numpy() for output in outputs))
+    expected = cross_entropy(logits, labels).mean(), (logits.argmax(1) == labels).mean()
+    assert np.allclose(metric.accumulate(), expected, rtol=1e-6)
+    metric.reset()
+    assert metric.accumulate() == [0.0, 0.0]
+
+
+def test_same_seed_same_numbers(trained, root, tmp_path):
+    fit(experiment(root), tmp_path / "again")
+    again = RunFolder(tmp_path / "again")
+    assert numbers(again) == numbers(trained[0])
+    assert again.predictions.exists() and np.array_equal(
+        again.read_predictions().logits_final, trained[0].read_predictions().logits_final
+    )
+
+
+def test_other_seed_other_numbers(trained, root, tmp_path):
+    fit(experiment(root, seed=4), tmp_path / "other")
+    assert numbers(RunFolder(tmp_path / "other")) != numbers(trained[0])
+
+
+def test_learning_rate_follows_the_cosine_of_every_step(trained):
+    run, _ = trained
+    total = EPOCHS * STEPS
+    expected = [0.005 * (1 + np.cos(np.pi * step / total)) for step in range(total)]
+    logged = scalars(run, "step/learning_rate")
+    assert [step for step, _ in logged] == list(range(1, total + 1))
+    assert np.allclose([value for _, value in logged], expected, rtol=1e-5)
+    assert [record["lr"] for record in run.read_metrics()] == pytest.approx(expected[STEPS - 1 :: STEPS])
+
+
+def test_visualdl_holds_the_numbers_of_the_metrics(trained):
+    run, _ = trained
+    records = run.read_metrics()
+    for tag, key in {
+        "train/loss": "train_loss", "train/accuracy": "train_acc", "eval/loss": "eval_loss",
+        "eval/accuracy": "eval_acc", "speed/train_images_per_s": "train_images_per_s",
+    }.items():  # fmt: skip
+        points = scalars(run, tag)
+        assert [step for step, _ in points] == [1, 2]
+        assert np.allclose([value for _, value in points], [record[key] for record in records], rtol=1e-6)
+    (log,) = run.visualdl.glob("*.log")
+    reader = LogReader(file_path=str(log))
+    assert len(reader.get_tags()["image"]) == 8
+    assert "allow_miniature: true" in reader.get_data("text", "config")[0].text.encoded_text_string
+    assert "hyper_parameters" in reader.get_tags()
+
+
+def test_label_smoothing_is_the_originals_loss(root, tmp_path, monkeypatch):
+    """0.9 * nll + 0.1 * mean(-log p), averaged over the samples."""
+    losses = []
+    monkeypatch.setattr(Recorder, "on_epoch_end", lambda self, epoch, logs=None: losses.append(self._loss_sum / self._images))
+    monkeypatch.setattr(Recorder, "on_eval_begin", _stop)
+    seen = []
+    forward = paddle.nn.CrossEntropyLoss.forward
+    monkeypatch.setattr(
+        paddle.nn.CrossEntropyLoss, "forward",
+        lambda self, logits, labels: seen.append((logits.numpy(), labels.numpy())) or forward(self, logits, labels),
+    )  # fmt: skip
+    with pytest.raises(_Stop):
+        fit(experiment(root, train__label_smoothing=0.1), tmp_path / "smooth")
+    logits, labels = (np.concatenate(parts) for parts in zip(*seen))
+    log_p = logits - np.log(np.exp(logits.astype(np.float64)).sum(1, keepdims=True))
+    expected = np.mean(0.9 * cross_entropy(logits, labels) + 0.1 * (-log_p).mean(1))
+    assert len(labels) == TRAIN and losses == [pytest.approx(expected, rel=1e-5)]
+
+
+class _Stop(Exception):
+    pass
+
+
+def _stop(self, logs=None):
+    raise _Stop
+
+
+def test_resumed_run_equals_an_unbroken_one(trained, root, tmp_path, monkeypatch):
+    begin = Recorder.on_epoch_begin
+    monkeypatch.setattr(
+        Recorder, "on_epoch_begin", lambda self, epoch, logs=None: _stop(self) if self.epoch == 2 else begin(self, epoch)
+    )
+    with pytest.raises(_Stop):
+        fit(experiment(root), tmp_path / "broken")
+    monkeypatch.undo()
+    fit(experiment(root), tmp_path / "broken", resume=True)
+    resumed, whole = RunFolder(tmp_path / "broken"), trained[0]
+    assert numbers(resumed) == numbers(whole)
+    for name, value in load_file(whole.last / "weights.safetensors").items():
+        assert np.array_equal(value, load_file(resumed.last / "weights.safetensors")[name]), name
+
+
+def test_resume_refuses_another_config(root, tmp_path, trained):
+    run = RunFolder(shutil.copytree(trained[0].path, tmp_path / "copy"))
+    run.result.unlink()
+    with pytest.raises(UserError, match="optim.momentum"):
+        fit(experiment(root, optim__momentum=0.5), run.path, resume=True)
+
+
+def test_existing_run_is_kept_unless_asked(trained, root):
+    run, _ = trained
+    before = run.metrics.read_bytes()
+    with pytest.raises(UserError, match="finished run.*--overwrite"):
+        fit(experiment(root), run.path)
+    assert run.metrics.read_bytes() == before
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(root, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not a run's"):
+        fit(experiment(root), tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_divergence_stops_and_says_where(root, tmp_path, monkeypatch):
+    forward, steps = paddle.nn.CrossEntropyLoss.forward, []
+
+    def fails_in_epoch_2(self, logits, labels):
+        steps.append(1)
+        return forward(self, logits, labels) * (float("nan") if len(steps) > STEPS + 2 + 1 else 1.0)
+
+    monkeypatch.setattr(paddle.nn.CrossEntropyLoss, "forward", fails_in_epoch_2)
+    with pytest.raises(RunError, match=r"nan at epoch 2, step 2 .*optim.learning_rate"):
+        fit(experiment(root), tmp_path / "nan")
+    run = RunFolder(tmp_path / "nan")
+    assert not run.complete and len(run.read_metrics()) == 1
+    assert all(np.isfinite(value).all() for value in load_file(run.last / "weights.safetensors").values())
+
+
+def test_refused_before_the_run_folder_appears(root, tmp_path):
+    for changes, words in (
+        ({"data__image_size": 64}, "image_size.*64.*towernet.*128"),
+        ({"train__device": "gpu"}, "train.device: gpu"),
+        ({"data__batch_size": 64, "data__drop_last": True}, "batch_size"),
+    ):
+        with pytest.raises(UserError, match=words):
+            fit(experiment(root, **changes), tmp_path / "never")
+        assert not (tmp_path / "never").exists()
+
+
+def test_workers_change_nothing(trained, root, tmp_path):
+    fit(experiment(root, data__num_workers=2), tmp_path / "workers")
+    assert numbers(RunFolder(tmp_path / "workers")) == numbers(trained[0])
+
+
+@pytest.mark.parametrize("name", ["momentum", "sgd", "adam"])
+def test_weight_decay_is_an_l2_gradient(name):
+    """After one step from w with zero gradient: momentum and SGD move by lr * decay * w, Adam by about lr."""
+    from simam_repro.config import Optim
+    from simam_repro.training.optim import build_optimizer
+
+    weight = paddle.create_parameter([3], "float32", default_initializer=paddle.nn.initializer.Constant(2.0))
+    optimizer = build_optimizer(Optim(name=name, learning_rate=0.1, weight_decay=0.01), [weight], total_steps=10)
+    (weight * 0.0).sum().backward()
+    optimizer.step()
+    moved = 2.0 - weight.numpy()
+    assert np.allclose(moved, 0.1 if name == "adam" else 0.1 * 0.01 * 2.0, rtol=1e-3)
