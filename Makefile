@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PADDLE ?= auto
 PORT ?= 8040
+RUNS ?= runs
 
 # Real archives beside the checkout are used when they are there.
 ifneq ($(wildcard ../shared/data),)
@@ -24,11 +25,11 @@ OPTIONS = $(if $(EPOCHS),-o train.epochs=$(EPOCHS)) $(if $(SEED),--seed $(SEED))
 TRAIN = $(RUN) scripts/train.py -c configs/$(1).yaml $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow caltech-towernet caltech-towernet-off cifar-alexnet cifar-alexnet-off \
+.PHONY: help setup demo test test-slow test-paddle26 caltech-towernet caltech-towernet-off cifar-alexnet cifar-alexnet-off \
         data-caltech data-cifar visualdl lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 setup: $(READY)  ## create .venv and install the packages (done by every other target on first use)
 
@@ -44,6 +45,14 @@ test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
 
 test-slow: $(READY)  ## run the tests that take long or need a browser
 	$(RUN) -m pytest -q -m "slow or browser" $(ARGS)
+
+test-paddle26: .venv-paddle26/.ready  ## run the tests of the commands under Paddle 2.6.2, the level of the CUDA wheel
+	.venv-paddle26/bin/python -m pytest -q tests/test_commands.py tests/test_training.py tests/test_simam.py tests/test_loaders.py $(ARGS)
+
+# The CUDA environment with the CPU wheel of the same version in the place of the CUDA one.
+.venv-paddle26/.ready: requirements.txt requirements.lock
+	$(PYTHON) scripts/setup_environment.py .venv-paddle26 --paddle 2.6-cpu
+	@touch $@
 
 caltech-towernet: $(READY)  ## TowerNet with SimAM on Caltech101-16 (SIMAM=off, EPOCHS=2, SEED=1, DEVICE=cpu, ARCHIVE=my.zip)
 	$(call TRAIN,caltech_towernet$(SUFFIX))
@@ -63,8 +72,8 @@ data-caltech: $(READY)  ## find or download, verify and unpack Caltech101-16
 data-cifar: $(READY)  ## find or download, verify and unpack CIFAR-10
 	$(RUN) scripts/prepare_data.py -c configs/alexnet.yaml
 
-visualdl: $(READY)  ## serve the curves of runs/ (PORT=8040)
-	$(VENV)/bin/visualdl --logdir runs --host 127.0.0.1 --port $(PORT)
+visualdl: $(READY)  ## serve the curves of runs/ (RUNS=folder, PORT=8040)
+	$(VENV)/bin/visualdl --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
 
 lock: $(READY)  ## resolve the lock files anew (needs the network)
 	$(RUN) -m pip install --quiet uv
@@ -74,5 +83,5 @@ lock: $(READY)  ## resolve the lock files anew (needs the network)
 	      --no-emit-index-url --no-header --no-annotate $$name.txt; } > $$name.lock.new && mv $$name.lock.new $$name.lock; \
 	done
 
-clean:  ## remove .venv (data/ and runs/ stay)
-	rm -rf $(VENV)
+clean:  ## remove the environments (data/ and runs/ stay)
+	rm -rf $(VENV) .venv-paddle26

@@ -12,7 +12,7 @@ from pathlib import Path
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT_ROOT))
 
-from simam_repro.config import Experiment, load_config, smoke  # noqa: E402
+from simam_repro.config import Experiment, Train, load_config, smoke  # noqa: E402
 from simam_repro.errors import RunError, UserError  # noqa: E402
 
 
@@ -73,14 +73,44 @@ def run(main) -> None:
 
 
 def add_experiment_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--config", required=True, metavar="CONFIG", help="YAML file, see configs/")
+    add_config_options(parser)
+    parser.add_argument("--device", metavar="auto|cpu|gpu|gpu:N", help="same as -o train.device=...")
+    parser.add_argument("--seed", metavar="N", help="same as -o seed=N")
+    parser.add_argument("--smoke", action="store_true", help="1 epoch of 2 train and 2 eval batches of at most 8 images")
+
+
+def add_config_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """-c and -o alone, for `load_config`."""
+    parser.add_argument("-c", "--config", required=required, metavar="CONFIG", help="YAML file, see configs/")
     parser.add_argument(
         "-o", "--override", action="append", default=[], metavar="KEY=VALUE",
         help="change a config key, for example -o train.epochs=2; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--device", metavar="auto|cpu|gpu|gpu:N", help="same as -o train.device=...")
-    parser.add_argument("--seed", metavar="N", help="same as -o seed=N")
-    parser.add_argument("--smoke", action="store_true", help="1 epoch of 2 train and 2 eval batches of at most 8 images")
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """--device for commands that read a run, whose config names the device that it was trained on."""
+    parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|gpu|gpu:N", help="default auto")
+
+
+def device(text: str) -> str:
+    try:
+        return Train(device=text).device
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of auto, cpu, gpu, gpu:N") from None
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def png(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a file name that ends in .png")
+    return path
 
 
 def read_experiment(arguments) -> Experiment:

@@ -20,7 +20,10 @@ LOCKED_ON = ("Linux", "x86_64", (3, 11))
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the virtual environment, for example .venv")
-    parser.add_argument("--paddle", choices=("auto", "cpu", "gpu"), default="auto", help="auto: gpu when one can be used")
+    parser.add_argument(
+        "--paddle", choices=("auto", "cpu", "gpu", "2.6-cpu"), default="auto",
+        help="auto: gpu when one can be used; 2.6-cpu: the gpu packages with the CPU wheel of the same Paddle",
+    )  # fmt: skip
     arguments = parser.parse_args()
 
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
@@ -29,6 +32,8 @@ def main():
     requirements = requirements_file(kind)
     print(f"installing {requirements.name} into {arguments.folder} (once; takes a few minutes)", flush=True)
     venv.create(arguments.folder, with_pip=True, clear=True)
+    if kind == "2.6-cpu":
+        requirements = cpu_twin(requirements, arguments.folder / requirements.name)
     python = arguments.folder / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
     if subprocess.run(install).returncode:
@@ -65,9 +70,16 @@ def choose(wanted: str, capabilities: list[float]) -> str:
 
 def requirements_file(kind: str) -> Path:
     """The lock on the platform that it was made for, elsewhere the ranges."""
-    name = "requirements" if kind == "gpu" else "requirements-cpu"
+    name = "requirements-cpu" if kind == "cpu" else "requirements"
     here = (platform.system(), platform.machine(), sys.version_info[:2])
     return PROJECT_ROOT / f"{name}.{'lock' if here == LOCKED_ON else 'txt'}"
+
+
+def cpu_twin(requirements: Path, target: Path) -> Path:
+    """Write `requirements` of the gpu environment with the CPU wheel and without NVIDIA's libraries."""
+    lines = requirements.read_text().replace("paddlepaddle-gpu==", "paddlepaddle==").splitlines(keepends=True)
+    target.write_text("".join(line for line in lines if not line.startswith("nvidia-")))
+    return target
 
 
 def link_cuda_libraries(folder: Path) -> None:

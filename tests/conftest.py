@@ -1,20 +1,15 @@
-"""What several test files share. No test reaches the network, and none but the marked reads a real archive."""
+"""What several test files share. No test reaches the network."""
 
 import os
-import sys
 import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 
+import miniatures
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(folder) for folder in (ROOT, ROOT / "scripts", ROOT / "tests") if str(folder) not in sys.path]
-
-import miniatures  # noqa: E402
-
-from simam_repro.config import Data  # noqa: E402
-from simam_repro.data import prepare_data  # noqa: E402
+from simam_repro.config import Data
+from simam_repro.data import prepare_data
 
 
 @pytest.fixture(autouse=True)

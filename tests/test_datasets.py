@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simam_repro.data import caltech101, cifar10, shapes16
+from simam_repro.config import Data
+from simam_repro.data import build_loaders, caltech101, cifar10, prepare_data, shapes16
 from simam_repro.errors import UserError
 
 
@@ -307,6 +308,8 @@ WRONG_BATCHES = {
     "label 10": batch(labels=[0, 1, 2, 10]),
     "label -1": batch(labels=[0, 1, 2, -1]),
     "pixel 300": batch(data=[[300] * 3072] * 4),
+    "pixels of float": batch(data=np.zeros((4, 3072), np.float32)),
+    "label 2 ** 70": batch(labels=[0, 1, 2, 2**70]),
     "no labels": batch(labels=None),
     "no dictionary": miniatures.python2_pickle([1, 2]),
     "cut": batch()[:1000],
@@ -372,9 +375,6 @@ def test_shapes16_figures_differ_from_their_ground_and_each_other():
 
 @pytest.fixture(scope="module")
 def real_caltech(real_archive_folders, tmp_path_factory):
-    from simam_repro.config import Data
-    from simam_repro.data import prepare_data
-
     if not any(list(folder.rglob(name)) for folder in real_archive_folders for name in caltech101.SOURCE.md5):
         pytest.skip("SIMAM_ARCHIVES has no Caltech-101")
     config = Data(root=str(tmp_path_factory.mktemp("real")))
@@ -387,9 +387,6 @@ def test_real_caltech_counts(real_caltech):
 
 
 def test_real_caltech_batches(real_caltech):
-    from simam_repro.config import Data
-    from simam_repro.data import build_loaders
-
     loaders = build_loaders(real_caltech, Data(batch_size=32), seed=0)
     assert (len(loaders.train), len(loaders.eval)) == (45, 12)
 

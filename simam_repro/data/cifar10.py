@@ -76,7 +76,9 @@ def _unpack(archive: Path, folder: Path, miniature: bool, progress: bool) -> Non
 
 def _join(batches: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Batches as images uint8 [N, 32, 32, 3], labels int64 [N], ids [N] (their file names)."""
-    planes = np.concatenate([np.asarray(batch[b"data"], dtype=np.uint8) for batch in batches])
+    planes = np.concatenate([np.asarray(batch[b"data"]) for batch in batches])
+    if planes.dtype != np.uint8:
+        raise ValueError(f"pixels of type {planes.dtype}, not bytes")
     images = np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     labels = np.concatenate([np.asarray(batch[b"labels"], dtype=np.int64) for batch in batches])
     ids = np.array([_text(name) for batch in batches for name in batch[b"filenames"]])

@@ -18,7 +18,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class FileImages:
-    """Image files, opened as upright RGB (greyscale and palette images are converted)."""
+    """Image files, opened as `upright_rgb`."""
 
     paths: tuple[Path, ...]
 
@@ -27,7 +27,18 @@ class FileImages:
 
     def __getitem__(self, index: int) -> Image.Image:
         with Image.open(self.paths[index]) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return upright_rgb(image)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Any image as RGB: EXIF orientation applied, 16 bits cut to 8, transparency over white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 @dataclass(frozen=True)

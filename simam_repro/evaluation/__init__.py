@@ -1,6 +1,12 @@
 """Evaluation: reads run folders and their predictions."""
 
+from simam_repro.evaluation.evaluate import evaluate
 from simam_repro.evaluation.metrics import confusion_matrix, softmax
+from simam_repro.evaluation.predict import find_images, open_image, predict_images
+from simam_repro.evaluation.throughput import network_throughput
 from simam_repro.evaluation.trained import Trained, load_trained
 
-__all__ = ["Trained", "confusion_matrix", "load_trained", "softmax"]
+__all__ = [
+    "Trained", "confusion_matrix", "evaluate", "find_images", "load_trained", "network_throughput", "open_image",
+    "predict_images", "softmax",
+]  # fmt: skip

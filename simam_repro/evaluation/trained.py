@@ -19,6 +19,7 @@ class Trained:
     """A network in eval mode with the experiment and the data that made it."""
 
     run: RunFolder
+    checkpoint: Path
     experiment: Experiment
     data: PreparedData
     network: nn.Layer
@@ -34,13 +35,15 @@ def load_trained(path, archive_folders=(), device: str = "auto") -> Trained:
         UserError: neither, no weights yet, or weights that do not fit the run's config.
     """
     path = Path(path)
-    run, checkpoint = (RunFolder(path), None) if RunFolder(path).started else (RunFolder(path.parent.parent), path)
+    is_run = RunFolder(path).started
+    run = RunFolder(path if is_run else path.parent.parent)
+    checkpoint = run.best if is_run else path
     if not run.started:
         raise UserError(f"{path} is neither a run folder (no config.yaml) nor a checkpoint folder inside one")
     experiment = run.read_experiment()
     device = select_device(device)
     data = prepare_data(experiment.data, archive_folders)
     network = build_model(experiment.model, len(data.classes), experiment.data.image_size)
-    load_weights(checkpoint or run.best, network)
+    load_weights(checkpoint, network)
     network.eval()
-    return Trained(run, experiment, data, network, device)
+    return Trained(run, checkpoint, experiment, data, network, device)

@@ -21,7 +21,9 @@ def inverse_energy(x, e_lambda: float = 1e-4):
     height, width = x.shape[2:]
     squared = (x - x.mean(axis=[2, 3], keepdim=True)).square()
     variance = squared.sum(axis=[2, 3], keepdim=True) / max(height * width - 1, 1)
-    return squared / (4 * (variance + e_lambda)) + 0.5
+    # A tensor, because Paddle 2.6 adds a Python float to float64 with float32's digits.
+    regulariser = paddle.full([1], e_lambda, dtype=x.dtype)
+    return squared / (4 * (variance + regulariser)) + 0.5
 
 
 def simam(x, e_lambda: float = 1e-4):

@@ -1,48 +1,153 @@
 """Loss and accuracy over epochs, one run or several in one figure."""
 
+import os
+from pathlib import Path
+
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from simam_repro.reporting.style import STAND_IN_NOTE, new_figure, save_figure
+from simam_repro.config import Experiment
+from simam_repro.errors import UserError
+from simam_repro.reporting.style import mark_stand_in, new_figure, save_figure
 from simam_repro.runs import RunFolder
 
-# Told apart in greyscale too: by lightness and marker for the run, by line style for train and eval.
-COLOURS = ("#1b3a6b", "#e07b00", "#2a9d4a", "#b0307a", "#7f7f7f", "#4fb3d9")
-MARKERS = ("o", "s", "^", "D", "v", "P")
-PANELS = (
-    ("cross-entropy (nats)", "train_nll", "eval_loss"),
-    ("accuracy", "train_acc", "eval_acc"),
-)
+# Told apart in greyscale too: by lightness and by marker.
+COLOURS = ("#1b3a6b", "#e07b00", "#2a9d4a", "#b0307a", "#7f7f7f", "#4fb3d9", "#8c4a1f", "#6a51c4", "#c9b400", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+LOSS, ACCURACY = "cross-entropy (nats)", "accuracy"
+# What a pair's halves may differ in; everything else equal makes them a pair.
+PAIR_KEYS = ("name", "model.attention", "model.e_lambda")
+OFF, ON = {"linestyle": "--", "markerfacecolor": "white"}, {"linestyle": "-"}
+LONGEST_LABEL = 60
 
 
 def plot_curves(run_dirs, path) -> None:
-    """Write a PNG with loss and accuracy of the runs: dashed for train, solid for eval."""
+    """Write a PNG with loss and accuracy of the runs.
+
+    One run: train dashed and eval solid in one panel. Several: train above, eval below; a colour and
+    marker for each pair, its half without attention dashed with open markers.
+
+    Raises:
+        UserError: a folder that is not a run's, or a run without a finished epoch.
+    """
     runs = [RunFolder(run_dir) for run_dir in run_dirs]
-    figure = new_figure(11, 4.6)
-    panels = figure.subplots(1, len(PANELS))
-    for panel, (label, train_key, eval_key) in zip(panels, PANELS):
-        for position, run in enumerate(runs):
-            _draw(panel, run.read_metrics(), train_key, eval_key, position, _label(run))
-        panel.set_xlabel("epoch")
-        panel.set_ylabel(label)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.grid(alpha=0.3)
-    panels[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-    panels[0].set_ylim(bottom=0)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    if any(run.read_result()["data"]["stand_in"] for run in runs if run.complete):
-        figure.suptitle(STAND_IN_NOTE, fontsize="medium")
+    records = [_read_records(run) for run in runs]
+    experiments = [run.read_experiment() for run in runs]
+    if len(runs) == 1:
+        figure = _one_run(records[0])
+    else:
+        figure = _several_runs(records, _labels(runs, experiments), _looks(experiments))
+    mark_stand_in(figure, any(_is_stand_in(run, experiment) for run, experiment in zip(runs, experiments)))
     save_figure(figure, path)
 
 
-def _label(run: RunFolder) -> str:
-    experiment = run.read_experiment()
-    return f"{experiment.name}, seed {experiment.seed}"
+def curves_path(run_dirs) -> Path:
+    """Where a figure of the runs goes: figures/curves.png of a single one, else curves.png in their common folder.
+
+    Runs with nothing in common but the root of the file system get ./curves.png.
+    """
+    folders = {Path(run_dir).resolve() for run_dir in run_dirs}
+    if len(folders) == 1:
+        return RunFolder(folders.pop()).figures / "curves.png"
+    common = Path(os.path.commonpath(folders))
+    return Path("." if common == common.parent else common) / "curves.png"
 
 
-def _draw(panel, records, train_key, eval_key, position, label) -> None:
+def _read_records(run: RunFolder) -> list[dict]:
+    records = run.read_metrics()
+    if not records:
+        raise UserError(f"{run.path} has no finished epoch yet: its metrics.jsonl is empty")
+    return records
+
+
+def _one_run(records):
+    figure = new_figure(11, 4.4)
+    panels = figure.subplots(1, 2)
+    for panel, quantity, keys in zip(panels, (LOSS, ACCURACY), (("train_nll", "eval_loss"), ("train_acc", "eval_acc"))):
+        for key, label, look in zip(keys, ("train", "eval"), (OFF, ON)):
+            _draw(panel, records, key, label, {"color": COLOURS[0], "marker": MARKERS[0], **look})
+        _dress(panel, quantity)
+    _add_legend(figure, panels[0])
+    return figure
+
+
+def _several_runs(records, labels, looks):
+    figure = new_figure(11, 7 + 0.22 * -(-len(labels) // 2))
+    panels = figure.subplots(2, 2, sharex=True, sharey="col")
+    for row, half in enumerate(("train", "eval")):
+        for column, (quantity, key) in enumerate(((LOSS, _loss_key(half)), (ACCURACY, f"{half}_acc"))):
+            panel = panels[row, column]
+            for run_records, label, look in zip(records, labels, looks):
+                _draw(panel, run_records, key, label, look)
+            _dress(panel, f"{half} {quantity}")
+    _add_legend(figure, panels[0, 0])
+    return figure
+
+
+def _loss_key(half: str) -> str:
+    # train_loss is the objective, label smoothing included; the plain cross-entropy compares with eval's.
+    return {"train": "train_nll", "eval": "eval_loss"}[half]
+
+
+def _draw(panel, records, key, label, look) -> None:
     epochs = [record["epoch"] for record in records]
-    look = {"color": COLOURS[position % len(COLOURS)], "marker": MARKERS[position % len(MARKERS)]}
-    look |= {"markersize": 4, "markevery": max(1, len(epochs) // 12)}
-    panel.plot(epochs, [record[train_key] for record in records], "--", alpha=0.7, label=f"{label}: train", **look)
-    panel.plot(epochs, [record[eval_key] for record in records], "-", label=f"{label}: eval", **look)
+    every = max(1, len(epochs) // 12)
+    values = [record[key] for record in records]
+    panel.plot(epochs, values, label=label, linewidth=1.3, markersize=5, markevery=every, **look)
+
+
+def _dress(panel, quantity: str) -> None:
+    panel.set_xlabel("epoch")
+    panel.set_ylabel(quantity)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    panel.tick_params(labelbottom=True)
+    panel.grid(alpha=0.3)
+    if quantity.endswith(ACCURACY):
+        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    else:
+        panel.set_ylim(bottom=0)
+
+
+def _add_legend(figure, panel) -> None:
+    lines = sorted(panel.get_lines(), key=lambda line: (COLOURS.index(line.get_color()), line.get_linestyle() == "-"))
+    # matplotlib fills columns first; so ordered, the halves of a pair stand side by side.
+    handles = lines[0::2] + lines[1::2]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, handlelength=3.5)
+
+
+def _looks(experiments: list[Experiment]) -> list[dict]:
+    """Colour, marker and line for each run; the halves of a pair differ in the line only."""
+    pairs: list[dict] = []
+    looks = []
+    for experiment in experiments:
+        half, shared = _half(experiment), _shared(experiment)
+        # A pair that has this half already is another repetition: it gets a look of its own.
+        pair = next((pair for pair in pairs if pair["shared"] == shared and half not in pair["halves"]), None)
+        if pair is None:
+            pair = {"shared": shared, "halves": set(), "position": len(pairs)}
+            pairs.append(pair)
+        pair["halves"].add(half)
+        position = pair["position"]
+        look = {"color": COLOURS[position % len(COLOURS)], "marker": MARKERS[position % len(MARKERS)]}
+        looks.append({**look, **(OFF if half == "off" else ON)})
+    return looks
+
+
+def _half(experiment: Experiment) -> str:
+    return "off" if experiment.model.attention == "none" else "on"
+
+
+def _shared(experiment: Experiment) -> dict:
+    return {key: value for key, value in experiment.to_flat().items() if key not in PAIR_KEYS}
+
+
+def _labels(runs: list[RunFolder], experiments: list[Experiment]) -> list[str]:
+    """Name and seed; the folder where those are not unique."""
+    labels = [f"{experiment.name}, seed {experiment.seed}" for experiment in experiments]
+    labels = [label if labels.count(label) == 1 else str(run.path) for label, run in zip(labels, runs)]
+    return [label if len(label) <= LONGEST_LABEL else f"…{label[1 - LONGEST_LABEL:]}" for label in labels]
+
+
+def _is_stand_in(run: RunFolder, experiment: Experiment) -> bool:
+    if run.complete:
+        return run.read_result()["data"]["stand_in"]
+    return experiment.data.dataset == "shapes16" or experiment.data.allow_miniature

@@ -1,56 +1,113 @@
-"""The figures of one run folder: curves, sample grid, prediction grid, confusion matrix."""
+"""Grids of images and the confusion matrix; `write_figures` makes those of a run folder."""
+
+from pathlib import Path
 
 import numpy as np
 
-from simam_repro.data import prepare_data
+from simam_repro.config import Data, Experiment
+from simam_repro.data import PreparedData, prepare_data
+from simam_repro.data.loaders import ImageDataset
 from simam_repro.data.transforms import eval_image
-from simam_repro.evaluation import confusion_matrix, softmax
+from simam_repro.errors import UserError
+from simam_repro.evaluation import Trained, confusion_matrix, predict_images, softmax
 from simam_repro.reporting.curves import plot_curves
-from simam_repro.reporting.style import new_figure, save_figure
+from simam_repro.reporting.style import mark_stand_in, new_figure, save_figure
 from simam_repro.runs import RunFolder
 
-GRID_ROWS, GRID_COLUMNS = 4, 4
+RUN_GRID = 16
+EVAL_GRID, EVAL_GRID_COLUMNS = 18, 6
+AUGMENTED = 16
+MOST_SAMPLES = 16
+LONGEST_NAME = 24
 
 
 def write_figures(run_dir) -> None:
     """Write curves.png, samples.png, predictions.png and confusion.png into the run's `figures/`."""
     run = RunFolder(run_dir)
     experiment, predictions = run.read_experiment(), run.read_predictions()
-    data = prepare_data(experiment.data)
+    data, size = prepare_data(experiment.data), experiment.data.image_size
     plot_curves([run.path], run.figures / "curves.png")
-    plot_samples(data, experiment.data.image_size, experiment.seed, run.figures / "samples.png")
-    plot_predictions(data, predictions, experiment.data.image_size, run.figures / "predictions.png")
-    predicted = predictions.logits_best.argmax(axis=1)
-    matrix = confusion_matrix(predictions.labels, predicted, len(data.classes))
-    plot_confusion(matrix, data.classes, run.figures / "confusion.png")
+    plot_samples(data, size, experiment.seed, run.figures / "samples.png")
+
+    count = len(predictions.labels)
+    chosen = np.arange(min(RUN_GRID, count)) * count // min(RUN_GRID, count)
+    positions = {sample: index for index, sample in enumerate(data.eval.ids)}
+    indices = [positions[str(sample)] for sample in predictions.sample_ids[chosen]]
+    probabilities = softmax(predictions.logits_best[chosen])
+    plot_predictions(data, indices, probabilities, size, run.figures / "predictions.png")
+
+    matrix = confusion_matrix(predictions.labels, predictions.logits_best.argmax(axis=1), len(data.classes))
+    plot_confusion(matrix, data.classes, run.figures / "confusion.png", stand_in=data.stand_in)
 
 
-def plot_samples(data, image_size: int, seed: int, path) -> None:
+def write_eval_grid(trained: Trained, path) -> None:
+    """18 eval images, evenly spread, with predicted and true class, as the original CIFAR-10 experiment ends."""
+    data, indices = trained.data, trained.data.eval.spread(EVAL_GRID)
+    probabilities = predict_images(trained, (data.eval.images[index] for index in indices))
+    plot_predictions(data, indices, probabilities, trained.experiment.data.image_size, path, EVAL_GRID_COLUMNS)
+
+
+def write_data_figures(data: PreparedData, experiment: Experiment, folder, index: int | None = None) -> list[Path]:
+    """Write classes.png and augmentation.png into `folder`; returns their paths.
+
+    Args:
+        index: the training image to augment; None: drawn by the experiment's seed.
+    Raises:
+        UserError: no training image of that index.
+    """
+    if index is None:
+        index = int(np.random.default_rng(experiment.seed).integers(len(data.train)))
+    if not 0 <= index < len(data.train):
+        raise UserError(f"index {index}: {data.name} has the training images 0 to {len(data.train) - 1}")
+    paths = [Path(folder) / name for name in ("classes.png", "augmentation.png")]
+    plot_samples(data, experiment.data.image_size, experiment.seed, paths[0])
+    plot_augmentation(data, experiment.data, experiment.seed, index, paths[1])
+    return paths
+
+
+def plot_samples(data: PreparedData, image_size: int, seed: int, path) -> None:
     """A grid with one random training image of each class (the first 16 classes)."""
     rng = np.random.default_rng(seed)
-    chosen = [rng.choice(np.flatnonzero(data.train.labels == label)) for label in range(min(16, len(data.classes)))]
+    labels = np.unique(data.train.labels)[:MOST_SAMPLES]
+    chosen = [rng.choice(np.flatnonzero(data.train.labels == label)) for label in labels]
     images = [eval_image(data.train.images[index], image_size) for index in chosen]
-    _plot_grid(images, [data.classes[data.train.labels[index]] for index in chosen], None, path)
+    figure = _grid(images, [_short(data.classes[label]) for label in labels])
+    mark_stand_in(figure, data.stand_in)
+    save_figure(figure, path)
 
 
-def plot_predictions(data, predictions, image_size: int, path) -> None:
-    """Eval images, evenly spread, with predicted class and probability; a wrong one also names the truth."""
-    count = min(GRID_ROWS * GRID_COLUMNS, len(predictions.labels))
-    chosen = np.arange(count) * len(predictions.labels) // count
-    positions = {sample: index for index, sample in enumerate(data.eval.ids)}
-    probabilities = softmax(predictions.logits_best[chosen])
-    images, titles, right = [], [], []
-    for row, index in enumerate(chosen):
-        images.append(eval_image(data.eval.images[positions[str(predictions.sample_ids[index])]], image_size))
-        truth, guess = int(predictions.labels[index]), int(probabilities[row].argmax())
-        right.append(truth == guess)
-        title = f"{data.classes[guess]} {probabilities[row, guess]:.0%}"
-        titles.append(title if truth == guess else f"{title}\n(is {data.classes[truth]})")
-    _plot_grid(images, titles, right, path)
+def plot_augmentation(data: PreparedData, config: Data, seed: int, index: int, path) -> None:
+    """Training image `index` untouched, then as the epochs 1 to 16 of a run with this seed see it."""
+    dataset = ImageDataset(data.train, config, seed)
+    untouched = eval_image(data.train.images[index], config.image_size)
+    epochs = range(1, AUGMENTED + 1)
+    images = [untouched, *(dataset[epoch, index][0] for epoch in epochs)]
+    titles = [_short(data.train.ids[index]), *(f"epoch {epoch}" for epoch in epochs)]
+    figure = _grid(images, titles, columns=6)
+    mark_stand_in(figure, data.stand_in)
+    save_figure(figure, path)
 
 
-def plot_confusion(matrix: np.ndarray, classes, path) -> None:
-    """Counts, row true and column predicted; shading is the share of the row."""
+def plot_predictions(data: PreparedData, indices, probabilities, image_size: int, path, columns: int = 4) -> None:
+    """Eval images with predicted class, its probability, and the true class; bold red where they differ.
+
+    Args:
+        indices: which images of `data.eval`.
+        probabilities: float [N, C], a row for each of `indices`.
+    """
+    truths, guesses = data.eval.labels[indices], probabilities.argmax(axis=1)
+    images = [eval_image(data.eval.images[index], image_size) for index in indices]
+    titles = [
+        f"{_short(data.classes[guess])} {row[guess]:.0%}\ntrue: {_short(data.classes[truth])}"
+        for row, guess, truth in zip(probabilities, guesses, truths)
+    ]
+    figure = _grid(images, titles, columns, wrong=truths != guesses)
+    mark_stand_in(figure, data.stand_in)
+    save_figure(figure, path)
+
+
+def plot_confusion(matrix: np.ndarray, classes, path, weights: str = "best", stand_in: bool = False) -> None:
+    """Counts, row true and column predicted; shading is the share of the row. `weights` names them in the title."""
     side = 2.5 + 0.42 * len(classes)
     figure = new_figure(side, side)
     axes = figure.subplots()
@@ -59,23 +116,31 @@ def plot_confusion(matrix: np.ndarray, classes, path) -> None:
     for row, column in zip(*np.nonzero(matrix)):
         shade = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, matrix[row, column], ha="center", va="center", color=shade, fontsize=8)
-    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    names = [_short(name) for name in classes]
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(f"accuracy {np.trace(matrix) / max(matrix.sum(), 1):.2%} of {matrix.sum()} eval images, best weights")
+    accuracy = np.trace(matrix) / max(matrix.sum(), 1)
+    axes.set_title(f"accuracy {accuracy:.2%} of {matrix.sum()} eval images, {weights} weights", fontsize="medium")
+    mark_stand_in(figure, stand_in)
     save_figure(figure, path)
 
 
-def _plot_grid(images, titles, right, path) -> None:
-    """`right`: None, or for each image whether its title is in the colour of right or wrong."""
-    rows = -(-len(images) // GRID_COLUMNS)
-    figure = new_figure(2.2 * GRID_COLUMNS, 2.5 * rows)
-    panels = figure.subplots(rows, GRID_COLUMNS, squeeze=False).ravel()
-    for position, panel in enumerate(panels):
+def _grid(images, titles, columns: int = 4, wrong=None):
+    """A figure of images with titles; those in the mask `wrong` have theirs in bold red."""
+    rows = -(-len(images) // columns)
+    title_lines = max(title.count("\n") + 1 for title in titles)
+    figure = new_figure(2.0 * columns, (2.0 + 0.17 * title_lines) * rows)
+    for position, panel in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
         panel.axis("off")
         if position < len(images):
             panel.imshow(images[position])
-            wrong = right is not None and not right[position]
-            panel.set_title(titles[position], fontsize=9, color="#b00020" if wrong else "black")
-    save_figure(figure, path)
+            look = {"color": "#b00020", "fontweight": "bold"} if wrong is not None and wrong[position] else {}
+            panel.set_title(titles[position], fontsize=9, **look)
+    return figure
+
+
+def _short(name: str) -> str:
+    """A class or file name that fits over an image."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:10]}…{name[-13:]}"

@@ -20,3 +20,9 @@ def save_figure(figure: Figure, path) -> None:
     """Write a PNG."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
+
+
+def mark_stand_in(figure: Figure, stand_in: bool) -> None:
+    """Write over a figure that its data is a stand-in, when it is."""
+    if stand_in:
+        figure.suptitle(STAND_IN_NOTE, fontsize="medium")

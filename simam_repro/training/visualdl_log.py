@@ -1,5 +1,9 @@
 """The VisualDL log of a run: scalars per epoch and per step, sample images, config, hparams."""
 
+import contextlib
+import io
+from pathlib import Path
+
 import numpy as np
 import paddle
 import visualdl
@@ -23,6 +27,17 @@ HPARAMS = (
 SAMPLES = 8
 
 
+def open_log(folder, name: str = "") -> visualdl.LogWriter:
+    """A writer that continues the log in `folder`, or starts it under the display name `name`.
+
+    VisualDL shows one file of a folder, the newest: a second one would hide the first.
+    """
+    logs = sorted(Path(folder).glob("vdlrecords.*"))
+    # LogWriter prints that it continues a file.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return visualdl.LogWriter(logdir=str(folder), file_name=logs[-1].name if logs else "", display_name=name)
+
+
 class VisualDLLog(paddle.callbacks.Callback):
     """Writes `run.visualdl`. Epochs and steps on the x axis count from 1, over the whole run."""
 
@@ -32,7 +47,9 @@ class VisualDLLog(paddle.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         name = f"{self.experiment.name} seed {self.experiment.seed}"
-        self.writer = visualdl.LogWriter(logdir=str(self.run.visualdl), display_name=name)
+        self.writer = open_log(self.run.visualdl, name)
+        if self.recorder.records:  # resumed: the log has the rest
+            return
         flat = self.experiment.to_flat()
         self.writer.add_hparams({key: flat[key] for key in HPARAMS}, list(EPOCH_TAGS))
         self.writer.add_text("config", self.experiment.to_yaml(), step=0)

@@ -1,0 +1,203 @@
+"""Figures of where a network looks: weight maps of SimAM's layers, Grad-CAM without and with SimAM."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import Normalize
+from PIL import Image
+
+from simam_repro.data import transforms
+from simam_repro.errors import UserError
+from simam_repro.evaluation import find_images, open_image
+from simam_repro.evaluation.attention import grad_cam, grad_cam_layer, weight_maps
+from simam_repro.reporting.style import STAND_IN_NOTE, new_figure, save_figure
+from simam_repro.reporting.visualdl import log_figure
+from simam_repro.runs import RunFolder
+
+# Lightness rises with the value, so the maps read in greyscale too.
+COLOURS = "inferno"
+OPACITY = 0.6
+# sigmoid(1/2), the weight of a neuron at the mean of its channel: no weight is lower.
+LOWEST_WEIGHT = 1 / (1 + math.exp(-0.5))
+# A column spans at least this much, so that rounding in a flat map does not look like a pattern.
+SMALLEST_SPAN = 0.02
+FONT, LABEL_LENGTH = 9, 28
+EVAL_IMAGES, MOST_IMAGES = 4, 32
+
+
+def write_attention_figures(on, off=None, files=(), layers=None, cam_layer=None, output_dir=None) -> list[Path]:
+    """Write attention_maps.png and grad_cam.png of a network with SimAM; log them in its VisualDL, too.
+
+    Args:
+        on: `simam_repro.evaluation.Trained` with SimAM.
+        off: its other half without SimAM, for a second column of Grad-CAM.
+        files: image files and folders of them; none takes EVAL_IMAGES images of the eval set, evenly spread.
+        layers: names of SimAM layers; None takes all.
+        cam_layer: name of the layer for Grad-CAM; None takes the last feature map.
+        output_dir: where to; None is the run's `figures/`.
+    Returns:
+        The paths of the two figures.
+    Raises:
+        UserError: a run without SimAM, a pair that does not belong together, an unknown layer,
+            a file that is not an image, or more than MOST_IMAGES of them.
+    """
+    _check_pair(on, off)
+    data = on.experiment.data
+    opened, labels = _open_files(files) if files else _eval_images(on.data)
+    images = np.stack([transforms.eval_image(image, data.image_size) for image in opened])
+    networks = {"without SimAM": off, "with SimAM": on} if off else {"with SimAM": on}
+    maps = weight_maps(on.network, _normalised(on, images), layers)
+    cams = {
+        name: grad_cam(half.network, grad_cam_layer(half, cam_layer), _normalised(half, images))
+        for name, half in networks.items()
+    }
+
+    folder = Path(output_dir or on.run.figures)
+    maps_path, cam_path = folder / "attention_maps.png", folder / "grad_cam.png"
+    note = STAND_IN_NOTE if on.data.stand_in else None
+    plot_weight_maps(images, labels, maps, maps_path, note)
+    plot_grad_cam(images, labels, cams, on.data.classes, cam_path, note)
+    for path in (maps_path, cam_path):
+        log_figure(on.run, f"attention/{path.stem}", path)
+    return [maps_path, cam_path]
+
+
+def find_other_half(run: RunFolder) -> Path | None:
+    """The run beside `run` that differs in SimAM only: its name without (or with) `_simam`, the same seed."""
+    experiment = run.read_experiment()
+    name = experiment.name
+    other = name.removesuffix("_simam") if name.endswith("_simam") else f"{name}_simam"
+    candidate = RunFolder(run.path.resolve().parents[1] / other / run.path.resolve().name)
+    if not candidate.best.is_dir():
+        return None
+    theirs = candidate.read_experiment()
+    return candidate.path if (theirs.name, theirs.seed) == (other, experiment.seed) else None
+
+
+def upsample(maps: np.ndarray, size: int) -> np.ndarray:
+    """float [N, h, w] -> float32 [N, size, size], bilinear, the outer half cells constant."""
+    planes = [Image.fromarray(plane.astype(np.float32)) for plane in maps]
+    return np.stack([np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR)) for plane in planes])
+
+
+def plot_weight_maps(images: np.ndarray, labels, maps: dict[str, np.ndarray], path, note: str | None = None) -> None:
+    """Write a PNG: a row an image, a column a SimAM layer; the images of a column share a colour scale.
+
+    Args:
+        images: uint8 [N, S, S, 3], as the network saw them before normalisation.
+        labels: N texts.
+        maps: {layer name: float [N, h, w]}, see `simam_repro.evaluation.attention.weight_maps`.
+        note: a line above the figure.
+    """
+    figure, panels, bars = _image_grid(images, labels, len(maps), note, row_height=2.0)
+    for column, (name, planes) in enumerate(maps.items()):
+        scale = Normalize(LOWEST_WEIGHT, max(planes.max(), LOWEST_WEIGHT + SMALLEST_SPAN))
+        for row, plane in enumerate(upsample(planes, images.shape[1])):
+            drawn = _overlay(panels[row, column], images[row], plane, scale)
+        panels[0, column].set_title(f"{name}\n{_size(planes, 'every weight is 0.62')}", fontsize=FONT)
+        ticks = np.linspace(scale.vmin, scale.vmax, 3)
+        _colour_scale(drawn, bars[column], ticks, [f"{tick:.2f}" for tick in ticks], "mean weight")
+    save_figure(figure, path)
+
+
+def plot_grad_cam(images: np.ndarray, labels, cams: dict, classes, path, note: str | None = None) -> None:
+    """Write a PNG: a row an image, a column a network; each map from 0 to its own maximum.
+
+    Args:
+        images: uint8 [N, S, S, 3].
+        labels: N texts.
+        cams: {column title: `simam_repro.evaluation.attention.GradCam`}.
+        classes: the names of the classes.
+        note: a line above the figure.
+    """
+    figure, panels, bars = _image_grid(images, labels, len(cams), note, row_height=2.3)
+    for column, (name, cam) in enumerate(cams.items()):
+        for row, plane in enumerate(upsample(cam.maps, images.shape[1])):
+            # Each map by its own maximum; one without any evidence stays dark.
+            drawn = _overlay(panels[row, column], images[row], plane / (plane.max() or 1.0), Normalize(0, 1))
+            guess = f"{classes[cam.classes[row]]} {cam.probabilities[row]:.0%}"
+            guess += "" if plane.max() > 0 else ": no evidence"
+            heading = f"{name}\n{_size(cam.maps, 'shows no place')}\n" if row == 0 else ""
+            panels[row, column].set_title(heading + guess, fontsize=FONT)
+        _colour_scale(drawn, bars[column], [0, 1], ["0", "maximum"], "Grad-CAM, predicted class")
+    save_figure(figure, path)
+
+
+def _image_grid(images, labels, columns: int, note: str | None, row_height: float):
+    """A figure with the labelled images in its first column; its other panels [N, columns]; a place below
+    each of these columns for its colour scale [columns]."""
+    rows = len(images)
+    figure = new_figure(max(2.1 * (1 + columns), 5), row_height * rows + 1.2)
+    axes = figure.subplots(rows + 1, 1 + columns, squeeze=False, height_ratios=[1] * rows + [0.06])
+    for panel in axes[:rows].flat:
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.set_frame_on(False)
+    axes[rows, 0].axis("off")
+    for panel, image, label in zip(axes[:, 0], images, labels):
+        panel.imshow(image)
+        short = label if len(label) <= LABEL_LENGTH else f"{label[:LABEL_LENGTH - 3]}..."
+        panel.set_ylabel(short, fontsize=FONT, parse_math=False)
+    if note:
+        figure.suptitle(note, fontsize="medium")
+    return figure, axes[:rows, 1:], axes[rows, 1:]
+
+
+def _colour_scale(drawn, axes, ticks, labels, title: str) -> None:
+    bar = axes.figure.colorbar(drawn, cax=axes, orientation="horizontal")
+    bar.set_ticks(ticks, labels=labels)
+    bar.set_label(title, fontsize=FONT)
+    axes.tick_params(labelsize=FONT)
+    # The outer labels stay within their column.
+    axes.get_xticklabels()[0].set_horizontalalignment("left")
+    axes.get_xticklabels()[-1].set_horizontalalignment("right")
+
+
+def _overlay(panel, image: np.ndarray, plane: np.ndarray, scale: Normalize):
+    """The map in colour over the image in grey."""
+    panel.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+    return panel.imshow(plane, cmap=COLOURS, norm=scale, alpha=OPACITY)
+
+
+def _size(maps: np.ndarray, at_one: str) -> str:
+    """"8x8 map"; a 1x1 map also says what that means."""
+    height, width = maps.shape[1:]
+    return f"{height}x{width} map" + (f": {at_one}" if height == width == 1 else "")
+
+
+def _check_pair(on, off) -> None:
+    if on.experiment.model.attention != "simam":
+        beside = find_other_half(on.run)
+        raise UserError(
+            f"{on.run.path} has model.attention: {on.experiment.model.attention}; weight maps need a run with SimAM"
+            + (f", for example {beside}" if beside else "")
+        )
+    if off is None:
+        return
+    if off.experiment.model.attention != "none":
+        raise UserError(f"--off {off.run.path} has attention, too; it is to be the run without")
+    for what, get in (
+        ("model.backbone", lambda half: half.experiment.model.backbone),
+        ("data.image_size", lambda half: half.experiment.data.image_size),
+        ("the classes", lambda half: half.data.classes),
+    ):
+        if get(on) != get(off):
+            raise UserError(f"{on.run.path} and {off.run.path} are no pair: {what} differ")
+
+
+def _open_files(paths):
+    files = find_images(paths)
+    if len(files) > MOST_IMAGES:
+        raise UserError(f"{len(files)} images are too many for one figure; give at most {MOST_IMAGES}")
+    return [open_image(file) for file in files], [file.name for file in files]
+
+
+def _eval_images(data):
+    chosen = data.eval.spread(EVAL_IMAGES)
+    return [data.eval.images[index] for index in chosen], [data.classes[data.eval.labels[index]] for index in chosen]
+
+
+def _normalised(half, images: np.ndarray) -> np.ndarray:
+    data = half.experiment.data
+    return transforms.normalise(images, data.mean, data.std)

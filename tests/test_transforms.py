@@ -1,0 +1,195 @@
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simam_repro.config import Augment
+from simam_repro.data import transforms
+
+AUGMENT = Augment(resize=40, color_jitter=0.2, crop_scale=(0.6, 1.0), flip=0.5, rotation=20.0)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def noise(height=30, width=40, seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def image(*args, **kwargs) -> Image.Image:
+    return Image.fromarray(noise(*args, **kwargs))
+
+
+def generator(seed=0):
+    return np.random.default_rng(seed)
+
+
+# normalise
+
+
+def test_normalise_against_float64():
+    images = np.stack([noise(seed=seed) for seed in range(3)])
+    expected = np.empty((3, 3, 30, 40))
+    for channel in range(3):
+        expected[:, channel] = (images[..., channel].astype(np.float64) / 255 - MEAN[channel]) / STD[channel]
+    result = transforms.normalise(images, MEAN, STD)
+    assert result.dtype == np.float32 and result.flags.c_contiguous
+    np.testing.assert_allclose(result, expected, rtol=0, atol=2e-6)
+
+
+# evaluation
+
+
+def test_eval_is_a_bilinear_resize():
+    expected = np.asarray(image().resize((24, 24), Image.Resampling.BILINEAR))
+    result = transforms.eval_image(image(), 24)
+    assert np.array_equal(result, expected) and result.dtype == np.uint8
+    assert np.array_equal(transforms.eval_image(image(), 24), result)
+
+
+def test_eval_leaves_an_image_of_the_right_size_alone():
+    assert np.array_equal(transforms.eval_image(image(32, 32), 32), noise(32, 32))
+
+
+# training
+
+
+def test_no_augmentation_is_evaluation():
+    result = transforms.train_image(image(), 24, Augment(), generator())
+    assert np.array_equal(result, transforms.eval_image(image(), 24))
+
+
+def test_train_image_has_the_size_of_the_network():
+    result = transforms.train_image(image(), 32, AUGMENT, generator())
+    assert result.shape == (32, 32, 3) and result.dtype == np.uint8
+
+
+def test_augmentation_is_its_generator():
+    first, same, other = (transforms.train_image(image(), 32, AUGMENT, generator(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+def test_resize_comes_before_the_rest():
+    # A wide image first becomes a square, whose whole area is then taken: nothing is cut off.
+    augment = Augment(resize=16, crop_scale=(1.0, 1.0))
+    square = image(20, 60).resize((16, 16), Image.Resampling.BILINEAR)
+    expected = np.asarray(square.resize((24, 24), Image.Resampling.BILINEAR))
+    assert np.array_equal(transforms.train_image(image(20, 60), 24, augment, generator()), expected)
+
+
+# colour jitter
+
+
+def test_brightness_scales_a_grey_image_by_a_factor_in_range():
+    # Contrast and saturation leave a constant grey as it is, so what is left is the brightness.
+    grey = Image.new("RGB", (4, 4), (100, 100, 100))
+    results = [np.asarray(transforms.color_jitter(grey, 0.2, generator(seed))) for seed in range(200)]
+    factors = np.array([result[0, 0, 0] / 100 for result in results])
+    assert all((result == result[0, 0, 0]).all() for result in results)
+    assert factors.min() >= 0.79 and factors.max() <= 1.21
+    assert factors.min() < 0.82 and factors.max() > 1.18
+    assert abs(factors.mean() - 1) < 0.03
+
+
+def test_contrast_and_saturation_change_too():
+    # Brightness keeps the ratios of a pixel's channels, contrast the difference of two greys' mean.
+    ratios = set()
+    greys = set()
+    for seed in range(20):
+        colour = np.asarray(transforms.color_jitter(Image.new("RGB", (2, 2), (150, 100, 50)), 0.2, generator(seed)))[0, 0]
+        ratios.add(round(colour[0] / colour[2], 1))
+        two = Image.fromarray(np.array([[[60] * 3, [120] * 3]], np.uint8))
+        dark, light = np.asarray(transforms.color_jitter(two, 0.2, generator(seed)))[0, :, 0]
+        greys.add(round(light / dark, 1))
+    assert len(ratios) > 3 and len(greys) > 3
+
+
+def test_jitter_of_nothing_is_the_image():
+    assert np.array_equal(np.asarray(transforms.color_jitter(image(), 0.0, generator())), noise())
+
+
+# random resized crop
+
+
+def crop_boxes(scale, size=64, side=250, count=300):
+    """(width, height, left, top) of each crop, read off an image whose pixels are their coordinates."""
+    coordinates = np.zeros((side, side, 3), np.uint8)
+    coordinates[..., 0] = np.arange(side)
+    coordinates[..., 1] = np.arange(side)[:, None]
+    boxes = []
+    for seed in range(count):
+        crop = transforms.random_resized_crop(Image.fromarray(coordinates), size, scale, generator(seed))
+        assert crop.size == (size, size)
+        columns, rows = np.asarray(crop)[size // 2, :, 0], np.asarray(crop)[:, size // 2, 1]
+        # Inner pixels: at the border, bilinear resampling looks beyond the box.
+        inner = slice(8, size - 8)
+        steps = [np.polyfit(np.arange(size)[inner], line[inner].astype(float), 1) for line in (columns, rows)]
+        (across, left), (down, top) = steps
+        boxes.append((across * size, down * size, left - across / 2 + 0.5, top - down / 2 + 0.5))
+    return np.array(boxes)
+
+
+def test_crops_are_in_scale_and_ratio():
+    widths, heights, _, _ = crop_boxes((0.3, 0.7)).T
+    areas, ratios = widths * heights / 250**2, widths / heights
+    assert areas.min() > 0.29 and areas.max() < 0.71
+    assert areas.min() < 0.33 and areas.max() > 0.67
+    assert ratios.min() > 0.73 and ratios.max() < 1.36
+    assert ratios.min() < 0.8 and ratios.max() > 1.25
+
+
+def test_crops_lie_inside_and_everywhere():
+    widths, heights, left, top = crop_boxes((0.3, 0.7)).T
+    assert left.min() > -1 and top.min() > -1
+    assert (left + widths).max() < 251 and (top + heights).max() < 251
+    assert left.min() < 5 and (left + widths).max() > 245 and top.min() < 5 and (top + heights).max() > 245
+
+
+def test_the_whole_image_when_no_ratio_fits():
+    result = transforms.random_resized_crop(image(50, 50), 24, (1.0, 1.0), generator())
+    assert np.array_equal(np.asarray(result), np.asarray(image(50, 50).resize((24, 24), Image.Resampling.BILINEAR)))
+
+
+def test_largest_centred_square_of_a_strip():
+    strip = np.zeros((10, 200, 3), np.uint8)
+    strip[:, 95:105] = 255
+    result = transforms.random_resized_crop(Image.fromarray(strip), 10, (1.0, 1.0), generator())
+    assert (np.asarray(result) == 255).all()
+
+
+# flip and rotation
+
+
+@pytest.mark.parametrize(("probability", "fewest", "most"), [(0.0, 0, 0), (0.5, 160, 240), (0.1, 16, 64), (1.0, 400, 400)])
+def test_flip_probability(probability, fewest, most):
+    plain, flipped = noise(8, 8), noise(8, 8)[:, ::-1]
+    flips = 0
+    for seed in range(400):
+        result = transforms.train_image(image(8, 8), 8, Augment(flip=probability), generator(seed))
+        flips += np.array_equal(result, flipped)
+        assert np.array_equal(result, flipped) or np.array_equal(result, plain)
+    assert fewest <= flips <= most
+
+
+def angle_of(pixels) -> float:
+    """Degrees that a bright spot, first right of the centre, has turned."""
+    y, x = np.nonzero(pixels[..., 0] > 128)
+    centre = (pixels.shape[0] - 1) / 2
+    return math.degrees(math.atan2(centre - y.mean(), x.mean() - centre))
+
+
+def test_rotation_is_bounded_both_ways():
+    spot = np.zeros((101, 101, 3), np.uint8)
+    spot[48:53, 88:93] = 255
+    turned = [transforms.train_image(Image.fromarray(spot), 101, Augment(rotation=10), generator(seed)) for seed in range(200)]
+    angles = np.array([angle_of(pixels) for pixels in turned])
+    assert np.abs(angles).max() < 11
+    assert angles.min() < -8.5 and angles.max() > 8.5
+    assert abs(angles.mean()) < 1.5
+
+
+def test_rotation_fills_with_black():
+    white = Image.new("RGB", (32, 32), (255, 255, 255))
+    pixels = np.asarray(transforms.train_image(white, 32, Augment(rotation=45), generator(3)))
+    assert set(np.unique(pixels)) == {0, 255}
+    assert (pixels[16, 16] == 255).all()
