@@ -22,14 +22,14 @@ endif
 SUFFIX = $(if $(filter on,$(SIMAM)),_simam)
 OPTIONS = $(if $(EPOCHS),-o train.epochs=$(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
           $(if $(DEVICE),--device $(DEVICE)) $(if $(ARCHIVE),-o data.archive=$(ARCHIVE)) $(ARGS)
-TRAIN = $(RUN) scripts/train.py -c configs/$(1).yaml $(OPTIONS)
+EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet resnet50 vgg19 mobilenetv2))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-paddle26 caltech-towernet caltech-towernet-off cifar-alexnet cifar-alexnet-off \
-        data-caltech data-cifar visualdl lock clean
+.PHONY: help setup demo test test-slow test-paddle26 $(EXPERIMENTS) \
+        caltech-towernet-off cifar-alexnet-off data-caltech data-cifar visualdl lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 23
 
 setup: $(READY)  ## create .venv and install the packages (done by every other target on first use)
 
@@ -54,17 +54,36 @@ test-paddle26: .venv-paddle26/.ready  ## run the tests of the commands under Pad
 	$(PYTHON) scripts/setup_environment.py .venv-paddle26 --paddle 2.6-cpu
 	@touch $@
 
-caltech-towernet: $(READY)  ## TowerNet with SimAM on Caltech101-16 (SIMAM=off, EPOCHS=2, SEED=1, DEVICE=cpu, ARCHIVE=my.zip)
-	$(call TRAIN,caltech_towernet$(SUFFIX))
+# caltech-towernet -> configs/caltech_towernet[_simam].yaml; cifar-NAME -> cifar10_NAME, but for the original's own
+# alexnet; faithful-NAME -> the same below configs/faithful/.
+config = $(subst cifar10_alexnet,alexnet,$(subst cifar_,cifar10_,$(subst -,_,$(1))))$(2)
+TRAIN = $(RUN) scripts/train.py -c configs/$(1).yaml $(OPTIONS)
 
-caltech-towernet-off:  ## the same without SimAM
-	@$(MAKE) --no-print-directory caltech-towernet SIMAM=off
+caltech-towernet:     ## TowerNet with SimAM on Caltech101-16 (SIMAM=off, EPOCHS=2, SEED=1, DEVICE=cpu, ARCHIVE=my.zip)
+caltech-alexnet:      ## AlexNet likewise
+caltech-resnet50:     ## ResNet50 likewise
+caltech-vgg19:        ## VGG19 likewise
+caltech-mobilenetv2:  ## MobileNetV2 likewise
+cifar-towernet:       ## TowerNet with SimAM on CIFAR-10 (same variables)
+cifar-alexnet:        ## AlexNet likewise
+cifar-resnet50:       ## ResNet50 likewise
+cifar-vgg19:          ## VGG19 likewise
+cifar-mobilenetv2:    ## MobileNetV2 likewise
+$(EXPERIMENTS): $(READY)
+	$(call TRAIN,$(call config,$@,$(SUFFIX)))
 
-cifar-alexnet: $(READY)  ## AlexNet with SimAM on CIFAR-10 (same variables)
-	$(call TRAIN,alexnet$(SUFFIX))
+caltech-towernet-off:  ## TowerNet without SimAM on Caltech101-16
+cifar-alexnet-off:     ## AlexNet without SimAM on CIFAR-10
+caltech-towernet-off cifar-alexnet-off:
+	@$(MAKE) --no-print-directory $(@:-off=) SIMAM=off
 
-cifar-alexnet-off:  ## the same without SimAM
-	@$(MAKE) --no-print-directory cifar-alexnet SIMAM=off
+compare-%: $(READY)  ## compare-caltech-towernet, ...: train both halves unless they are complete, then compare them
+	$(call TRAIN,$(call config,$*)) --skip-complete
+	$(call TRAIN,$(call config,$*,_simam)) --skip-complete
+	$(RUN) scripts/compare.py -c configs/$(call config,$*).yaml configs/$(call config,$*,_simam).yaml $(OPTIONS)
+
+faithful-%: $(READY)  ## faithful-caltech-towernet, ...: the recipe as the original code ran it (configs/faithful/)
+	$(call TRAIN,faithful/$(call config,$*,$(SUFFIX)))
 
 data-caltech: $(READY)  ## find or download, verify and unpack Caltech101-16
 	$(RUN) scripts/prepare_data.py -c configs/caltech_towernet.yaml

@@ -28,6 +28,11 @@ PADDLE_CHATTER = (
 def prepare_process() -> None:
     """Settings that must be there before paddle is imported; what the user set stays."""
     _find_cuda_libraries()
+    set_paddle_defaults()
+
+
+def set_paddle_defaults() -> None:
+    """Those of the settings that a process can still take once it runs (a notebook's kernel)."""
     threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     os.environ.setdefault("FLAGS_paddle_num_threads", threads)
     os.environ.setdefault("MKL_NUM_THREADS", threads)
@@ -74,6 +79,11 @@ def run(main) -> None:
 
 def add_experiment_options(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
+    add_change_options(parser)
+
+
+def add_change_options(parser: argparse.ArgumentParser) -> None:
+    """--device, --seed and --smoke, for `read_experiment`."""
     parser.add_argument("--device", metavar="auto|cpu|gpu|gpu:N", help="same as -o train.device=...")
     parser.add_argument("--seed", metavar="N", help="same as -o seed=N")
     parser.add_argument("--smoke", action="store_true", help="1 epoch of 2 train and 2 eval batches of at most 8 images")
@@ -82,6 +92,10 @@ def add_experiment_options(parser: argparse.ArgumentParser) -> None:
 def add_config_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """-c and -o alone, for `load_config`."""
     parser.add_argument("-c", "--config", required=required, metavar="CONFIG", help="YAML file, see configs/")
+    add_override_option(parser)
+
+
+def add_override_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--override", action="append", default=[], metavar="KEY=VALUE",
         help="change a config key, for example -o train.epochs=2; may be repeated",
@@ -113,13 +127,14 @@ def png(text: str) -> Path:
     return path
 
 
-def read_experiment(arguments) -> Experiment:
+def read_experiment(arguments, config=None) -> Experiment:
+    """The experiment of `config` (default: of -c) with the overrides of the command line."""
     overrides = list(arguments.override)
     if arguments.device is not None:
         overrides.append(f"train.device={arguments.device}")
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
-    experiment = load_config(arguments.config, overrides)
+    experiment = load_config(config or arguments.config, overrides)
     return smoke(experiment) if arguments.smoke else experiment
 
 

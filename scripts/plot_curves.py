@@ -9,7 +9,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders; about ten stay readable")
     parser.add_argument("--output", type=_cli.png, metavar="PNG", help="default: curves.png in the runs' common folder")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
 
     from simam_repro.reporting import curves_path, plot_curves
 

@@ -15,7 +15,8 @@ def parse_arguments():
     parser.add_argument("--eval-grid", action="store_true", help="draw 18 eval images of the run instead")
     parser.add_argument("--output", type=_cli.png, metavar="PNG", help="of --eval-grid; default RUN/figures/eval_grid.png")
     _cli.add_device_option(parser)
-    arguments = parser.parse_args()
+    # Options may stand between the images too.
+    arguments = parser.parse_intermixed_args()
     if arguments.eval_grid == bool(arguments.images):
         parser.error("give either images or --eval-grid")
     if arguments.output and not arguments.eval_grid:
@@ -28,6 +29,8 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
 
+    from tqdm import tqdm
+
     from simam_repro.evaluation import find_images, load_trained, open_image, predict_images
     from simam_repro.reporting import prediction_lines, write_eval_grid, write_predictions
 
@@ -38,7 +41,8 @@ def main():
         write_eval_grid(trained, output)
         print(f"figure: {_cli.relative(output)}")
         return
-    probabilities = predict_images(trained, map(open_image, paths))
+    bar = tqdm(paths, unit=" images", disable=None, leave=False)
+    probabilities = predict_images(trained, map(open_image, bar))
     print("\n".join(prediction_lines(paths, probabilities, trained.data.classes, arguments.top)))
     if arguments.csv:
         write_predictions(arguments.csv, paths, probabilities, trained.data.classes, arguments.top)

@@ -12,6 +12,7 @@ def parse_arguments():
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where to write; default runs/NAME/seedN")
     parser.add_argument("--resume", action="store_true", help="continue an unfinished run from its last epoch")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
+    parser.add_argument("--skip-complete", action="store_true", help="do nothing when the run is complete already")
     parser.add_argument("--print-config", action="store_true", help="print the resolved YAML and exit")
     return parser.parse_args()
 
@@ -25,11 +26,14 @@ def main():
 
     from simam_repro.data import prepare_data
     from simam_repro.reporting import summary_line, write_figures
-    from simam_repro.runs import SMOKE_ROOT, default_run_dir
+    from simam_repro.runs import RUNS_ROOT, SMOKE_ROOT, RunFolder, default_run_dir
     from simam_repro.training import fit
 
+    run_dir = arguments.run_dir or default_run_dir(experiment, SMOKE_ROOT if arguments.smoke else RUNS_ROOT)
+    if arguments.skip_complete and RunFolder(run_dir).complete:
+        print(f"{_cli.relative(run_dir)} is complete")
+        return
     prepare_data(experiment.data, _cli.archive_folders())
-    run_dir = arguments.run_dir or default_run_dir(experiment, *([SMOKE_ROOT] if arguments.smoke else []))
     # A smoke run in its own place is there to be repeated; anything else is kept unless told.
     overwrite = arguments.overwrite or (arguments.smoke and arguments.run_dir is None)
     result = fit(experiment, run_dir, resume=arguments.resume, overwrite=overwrite)

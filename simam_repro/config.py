@@ -45,9 +45,10 @@ class Augment(_Section):
 
 
 class Data(_Section):
-    dataset: Literal["caltech101_16", "cifar10", "shapes16"] = "caltech101_16"
+    dataset: Literal["caltech101_16", "cifar10", "shapes16", "folder"] = "caltech101_16"
     root: str = Field("data", description="where archives and unpacked sets live; relative to the project")
     archive: Optional[str] = Field(None, description="use this archive; null: search, then download")
+    folder: Optional[str] = Field(None, description="for dataset: folder, which has {train,eval}/<class>/ or <class>/")
     allow_miniature: bool = Field(False, description="accept an archive with other counts than the official; marked stand-in")
     image_size: int = Field(256, ge=8, le=2048, description="side of the square the network sees, pixels")
     batch_size: int = Field(32, ge=1, le=65536)
@@ -60,14 +61,16 @@ class Data(_Section):
     eval_limit: Optional[int] = Field(None, ge=1, description="evaluate on this many images, evenly spread; null: all")
 
     @model_validator(mode="after")
-    def _std_is_positive(self):
+    def _keys_fit_together(self):
         if min(self.std) <= 0:
             raise ValueError("std needs three positive numbers")
+        if (self.dataset == "folder") != (self.folder is not None):
+            raise ValueError("data.folder names the folder of dataset: folder, and of that only")
         return self
 
 
 class Model(_Section):
-    backbone: Literal["towernet", "alexnet"] = "towernet"
+    backbone: Literal["towernet", "alexnet", "resnet50", "vgg19", "mobilenet_v2"] = "towernet"
     attention: Literal["none", "simam"] = Field("none", description="the one switch between the halves of a pair")
     e_lambda: float = Field(1e-4, gt=0.0, description="SimAM's lambda; unused without attention")
 
@@ -77,12 +80,18 @@ class Optim(_Section):
     learning_rate: float = Field(0.01, gt=0.0)
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="for momentum only")
     weight_decay: float = Field(0.0, ge=0.0, description="L2 penalty on every parameter, added to the gradient")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine: to 0 over all steps of the run")
+    schedule: Literal["cosine", "cosine_swinging", "constant"] = Field(
+        "cosine",
+        description="stepped every batch. cosine: to 0 over all steps of the run. cosine_swinging: to 0 over as many "
+        "steps as the run has epochs, back, and so on (what the original Caltech code does)",
+    )
 
 
 class Train(_Section):
     epochs: int = Field(100, ge=1, le=100_000)
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    mixup_alpha: float = Field(0.0, ge=0.0, le=100.0, description="mixup with lambda from Beta(alpha, alpha); 0: off")
+    best_from: float = Field(0.0, ge=0.0, lt=1.0, description="the best checkpoint has to beat this eval accuracy")
     device: str = Field("auto", pattern=r"^(auto|cpu|gpu|gpu:\d+)$", description="auto: the GPU when there is one")
 
 

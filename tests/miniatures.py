@@ -55,8 +55,11 @@ def write_zip(path, files: dict) -> Path:
 
 def caltech_files(images_per_class: int = 6) -> dict[str, bytes]:
     """The members of a miniature 101_ObjectCategories.tar.gz, not sorted (as in the official one)."""
-    files = {"101_ObjectCategories/BACKGROUND_Google/tmp": b"", "101_ObjectCategories/accordion/image_0001.jpg": jpeg(1)}
-    files["101_ObjectCategories/BACKGROUND_Google/image_0001.jpg"] = jpeg(2)
+    files = {
+        "101_ObjectCategories/BACKGROUND_Google/tmp": b"",
+        "101_ObjectCategories/BACKGROUND_Google/image_0001.jpg": jpeg(1),
+        "101_ObjectCategories/accordion/image_0001.jpg": jpeg(2),
+    }
     for label, name in enumerate(CALTECH_CLASSES):
         for index in reversed(range(images_per_class)):
             image = jpeg(100 * label + index, grey=index % GREY_EVERY == 0)
@@ -80,15 +83,20 @@ def write_caltech(path, images_per_class: int = 6, wrapped: bool = False) -> Pat
 
 def write_images_zip(path, classes: int = 16, images_per_class: int = 6) -> Path:
     """The layout of the original TowerNet experiment: Images/<class name with spaces>/<file>.jpg."""
-    names = [f"Images/class number {label:02d}/photo {index}.jpg" for label in range(classes) for index in range(images_per_class)]
-    return write_zip(path, {name: jpeg(seed) for seed, name in enumerate(names)})
+    files = {
+        f"Images/class number {label:02d}/photo {index}.jpg": jpeg(100 * label + index)
+        for label in range(classes)
+        for index in range(images_per_class)
+    }
+    return write_zip(path, files)
 
 
 def cifar_batches(per_batch: int = 40, eval_images: int = 40) -> dict[str, dict]:
     """{file name: what it pickles}, with keys and texts as bytes, as Python 3 reads the official files."""
     halves = [(f"data_batch_{number}", f"training batch {number} of 5", per_batch) for number in range(1, 6)]
     halves.append(("test_batch", "testing batch 1 of 1", eval_images))
-    batches = {"batches.meta": {b"num_cases_per_batch": per_batch, b"num_vis": 3072, b"label_names": _bytes(CIFAR_LABELS)}}
+    meta = {b"num_cases_per_batch": per_batch, b"num_vis": 3072, b"label_names": _bytes(CIFAR_LABELS)}
+    batches = {"batches.meta": meta}
     for seed, (name, title, count) in enumerate(halves):
         rng = np.random.default_rng(seed)
         batches[name] = {

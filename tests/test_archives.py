@@ -60,7 +60,7 @@ def test_no_archive_and_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", unplugged)
     folders = [tmp_path / "archives", tmp_path / "elsewhere"]
     message = refusal(locate, source(), folders, progress=False)
-    expected = ["The Set", "set.tar.gz or inner.tar", *map(str, folders), "https://example.org/files/set.tar.gz", "2 MB"]
+    expected = ["The Set", "set.tar.gz or inner.tar", *map(str, folders), source().url, "2 MB"]
     expected += ["SIMAM_ARCHIVES", "make demo", "name resolution failed"]
     assert [text for text in expected if text not in message] == []
     assert not folders[0].exists()
@@ -252,10 +252,11 @@ def test_limits(refused_caltech, tmp_path, monkeypatch, limit, value):
     assert "too large" in refused_caltech(path)
 
 
-def test_zip_whose_header_lies_about_the_size(tmp_path):
+@pytest.mark.parametrize("claimed", [10, 999, 1001, 100_000])
+def test_zip_whose_header_lies_about_the_size(tmp_path, claimed):
     path = miniatures.write_zip(tmp_path / "set.zip", {"a.txt": b"x" * 1000})
-    honest = (1000).to_bytes(4, "little") * 2
-    path.write_bytes(path.read_bytes().replace(honest, (1000).to_bytes(4, "little") + (10).to_bytes(4, "little")))
+    stored, real, lie = ((size).to_bytes(4, "little") for size in (1000, 1000, claimed))
+    path.write_bytes(path.read_bytes().replace(stored + real, stored + lie))
     assert str(path) in refusal(members, path)
 
 

@@ -58,7 +58,7 @@ def test_weight_maps_are_the_closed_form(backbone, e_lambda):
 def test_weight_of_a_single_neuron_is_the_lowest():
     plane = weight_maps(build(), images())["inceptions.3"]
     assert plane.shape == (2, 1, 1)
-    np.testing.assert_allclose(plane, LOWEST, rtol=1e-6)
+    np.testing.assert_allclose(plane, LOWEST, rtol=1e-5)
 
 
 def test_flat_channels_weigh_the_same_everywhere():
@@ -68,7 +68,7 @@ def test_flat_channels_weigh_the_same_everywhere():
         if isinstance(layer, nn.Conv2D):  # no padding effects: every map is the bias
             layer.weight.set_value(paddle.zeros_like(layer.weight))
     for plane in weight_maps(network, flat).values():
-        np.testing.assert_allclose(plane, LOWEST, rtol=1e-6)
+        np.testing.assert_allclose(plane, LOWEST, rtol=1e-5)
 
 
 def test_chosen_layers_leave_no_hook_behind():
@@ -111,7 +111,13 @@ def test_grad_cam_of_a_linear_network_by_hand():
     np.testing.assert_allclose(cam.maps, expected, atol=1e-5)
     softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(cam.probabilities, softmax.max(1), rtol=1e-5)
-    assert {np.max(plane) > 0 for plane in expected} == {True, False}  # both kinds are in the sample
+
+
+def test_grad_cam_is_zero_where_everything_speaks_against_the_class():
+    weights = np.stack([np.full((3, 2, 2), value, np.float32) for value in (-1, -2)])
+    network = Linear(weights)
+    cam = grad_cam(network, network.features, np.ones((1, 3, 2, 2), np.float32))
+    assert cam.classes == [0] and not cam.maps.any()
 
 
 def test_grad_cam_needs_a_feature_map():

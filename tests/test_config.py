@@ -43,7 +43,8 @@ def refusal(path, *overrides) -> str:
 
 
 def test_bases_merge_in_order_and_recursively(write):
-    write("_base_/root.yaml", "seed: 1\ntrain: {epochs: 1, label_smoothing: 0.1}\ndata: {augment: {flip: 0.1, rotation: 1}}")
+    sections = "train: {epochs: 1, label_smoothing: 0.1}\ndata: {augment: {flip: 0.1, rotation: 1}}"
+    write("_base_/root.yaml", f"seed: 1\n{sections}")
     write("_base_/first.yaml", "base: root.yaml\ntrain: {epochs: 2}\noptim: {momentum: 0.1}")
     write("_base_/second.yaml", "optim: {momentum: 0.2}\ndata: {augment: {rotation: 2}}")
     path = write("top.yaml", "base: [_base_/first.yaml, _base_/second.yaml]\nname: top\ndata: {batch_size: 3}")
@@ -93,7 +94,9 @@ def test_config_must_be_a_mapping(write, text):
     assert "a config is a mapping" in refusal(write("a.yaml", text))
 
 
-@pytest.mark.parametrize("text", ["name: [", "name: a\n\tseed: 1", "name: !!python/object:os.system x", "name: 2021-99-99"])
+@pytest.mark.parametrize(
+    "text", ["name: [", "name: a\n\tseed: 1", "name: !!python/object:os.system x", "name: 2021-99-99"]
+)
 def test_bad_yaml_names_the_file(write, text):
     assert "a.yaml is not valid YAML" in refusal(write("a.yaml", text))
 
@@ -200,7 +203,7 @@ def test_unknown_key_names_the_nearest(minimal, wrong, right):
     ],
 )
 def test_wrong_value_names_its_key_and_itself(minimal, override):
-    key, text = override.split("=")
+    key = override.split("=")[0]
     message = refusal(minimal, override)
     assert f"  {key}" in message
     assert "got" in message

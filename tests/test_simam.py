@@ -7,7 +7,7 @@ from simam_repro.models.simam import inverse_energy
 
 SHAPES = [(2, 3, 8, 8), (1, 2, 5, 9), (2, 1, 1, 7), (3, 4, 2, 2), (2, 3, 1, 1), (1, 1, 64, 3)]
 LAMBDAS = [1e-4, 1e-5, 0.1]
-EXACT = 1e-12
+EXACT = 1e-11  # so lambda is added with float64's digits, which Paddle 2.6 does not do by itself
 
 
 @pytest.fixture(autouse=True)

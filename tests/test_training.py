@@ -16,6 +16,7 @@ from simam_repro.runs import RunFolder
 from simam_repro.training import fit
 from simam_repro.training.callbacks import Recorder
 from simam_repro.training.metrics import EpochMeans
+from simam_repro.training.objective import Objective
 
 TIMES = {"train_seconds", "eval_seconds", "train_images_per_s", "eval_images_per_s"}
 EPOCHS, BATCH, TRAIN, EVAL = 2, 8, 20, 13
@@ -178,9 +179,9 @@ def test_label_smoothing_is_the_originals_loss(root, tmp_path, monkeypatch):
     monkeypatch.setattr(Recorder, "on_epoch_end", lambda self, epoch, logs=None: losses.append(self._loss_sum / self._images))
     monkeypatch.setattr(Recorder, "on_eval_begin", _stop)
     seen = []
-    forward = paddle.nn.CrossEntropyLoss.forward
+    forward = Objective.forward
     monkeypatch.setattr(
-        paddle.nn.CrossEntropyLoss, "forward",
+        Objective, "forward",
         lambda self, logits, labels: seen.append((logits.numpy(), labels.numpy())) or forward(self, logits, labels),
     )  # fmt: skip
     with pytest.raises(_Stop):
@@ -237,13 +238,13 @@ def test_a_folder_that_is_no_run_is_never_replaced(root, tmp_path):
 
 
 def test_divergence_stops_and_says_where(root, tmp_path, monkeypatch):
-    forward, steps = paddle.nn.CrossEntropyLoss.forward, []
+    forward, steps = Objective.forward, []
 
     def fails_in_epoch_2(self, logits, labels):
         steps.append(1)
         return forward(self, logits, labels) * (float("nan") if len(steps) > STEPS + 2 + 1 else 1.0)
 
-    monkeypatch.setattr(paddle.nn.CrossEntropyLoss, "forward", fails_in_epoch_2)
+    monkeypatch.setattr(Objective, "forward", fails_in_epoch_2)
     with pytest.raises(RunError, match=r"nan at epoch 2, step 2 .*optim.learning_rate"):
         fit(experiment(root), tmp_path / "nan")
     run = RunFolder(tmp_path / "nan")
@@ -274,7 +275,7 @@ def test_weight_decay_is_an_l2_gradient(name):
     from simam_repro.training.optim import build_optimizer
 
     weight = paddle.create_parameter([3], "float32", default_initializer=paddle.nn.initializer.Constant(2.0))
-    optimizer = build_optimizer(Optim(name=name, learning_rate=0.1, weight_decay=0.01), [weight], total_steps=10)
+    optimizer = build_optimizer(Optim(name=name, learning_rate=0.1, weight_decay=0.01), [weight], epochs=1, steps_per_epoch=10)
     (weight * 0.0).sum().backward()
     optimizer.step()
     moved = 2.0 - weight.numpy()

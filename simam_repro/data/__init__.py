@@ -4,11 +4,21 @@ import sys
 from pathlib import Path
 
 from simam_repro.config import PROJECT_ROOT, Data
-from simam_repro.data import caltech101, cifar10, shapes16
+from simam_repro.data import caltech101, cifar10, folder, shapes16
 from simam_repro.data.loaders import build_loaders
 from simam_repro.data.prepared import PreparedData
 
-PREPARE = {"caltech101_16": caltech101.prepare, "cifar10": cifar10.prepare, "shapes16": shapes16.prepare}
+PREPARE = {
+    "caltech101_16": caltech101.prepare,
+    "cifar10": cifar10.prepare,
+    "shapes16": shapes16.prepare,
+    "folder": folder.prepare,
+}
+
+
+def expected_classes(config: Data) -> int:
+    """How many classes the data set of a config has, without looking at the data: 10 for CIFAR-10, else 16."""
+    return 10 if config.dataset == "cifar10" else len(caltech101.CLASSES)
 
 
 def _print_warning(message: str) -> None:
@@ -29,4 +39,4 @@ def prepare_data(config: Data, archive_folders=(), warn=_print_warning, progress
     return PREPARE[config.dataset](config, root, folders, warn, progress)
 
 
-__all__ = ["PREPARE", "PreparedData", "build_loaders", "prepare_data"]
+__all__ = ["PREPARE", "PreparedData", "build_loaders", "expected_classes", "prepare_data"]

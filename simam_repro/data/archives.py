@@ -48,6 +48,16 @@ class Member:
     read: Callable[[], bytes]
 
 
+def find(source: Source, folders) -> Path | None:
+    """The path of the first file in or below `folders` with a name of `source`; None when there is none."""
+    for folder in folders:
+        for name in source.md5:
+            for path in sorted(Path(folder).rglob(name)) if Path(folder).is_dir() else []:
+                if path.is_file():
+                    return path
+    return None
+
+
 def locate(source: Source, folders, progress: bool = True) -> Path:
     """The path of `source`: the first found below `folders`, else downloaded into the first of them.
 
@@ -56,11 +66,9 @@ def locate(source: Source, folders, progress: bool = True) -> Path:
     Raises:
         UserError: not found and not downloadable; says where it looked and what to do.
     """
-    for folder in folders:
-        for name in source.md5:
-            for path in sorted(Path(folder).rglob(name)) if Path(folder).is_dir() else []:
-                if path.is_file():
-                    return path
+    found = find(source, folders)
+    if found:
+        return found
     target = Path(folders[0]) / source.filename
     try:
         return _download(source, target, progress)

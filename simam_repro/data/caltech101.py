@@ -40,7 +40,7 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
             check=lambda images: _check_contents(images, archive, config.allow_miniature),
             entries={"official": official, "stand_in": config.allow_miniature}, progress=progress,
         )  # fmt: skip
-    return class_folders.split(folder, manifest, "caltech101_16")
+    return class_folders.open_unpacked(folder, manifest, "caltech101_16")
 
 
 def _check_contents(images: dict, archive: Path, allow_miniature: bool) -> None:
@@ -66,7 +66,7 @@ def _from_own_zip(archive: Path, root: Path, progress: bool) -> PreparedData:
             archive, folder, parent="Images", check=lambda images: _check_sixteen(images, archive),
             entries={"official": False, "stand_in": False}, progress=progress,
         )  # fmt: skip
-    return class_folders.split(folder, manifest, archive.stem)
+    return class_folders.open_unpacked(folder, manifest, archive.stem)
 
 
 def _check_sixteen(images: dict, archive: Path) -> None:

@@ -44,7 +44,7 @@ def unpack(
             if place is None:
                 continue
             class_name, file_name = place
-            if not _is_image_name(file_name):
+            if not is_image_name(file_name):
                 skipped.append(f"{class_name}/{file_name}")
                 continue
             target = temporary / "Images" / class_name / file_name
@@ -73,27 +73,29 @@ def read_manifest(folder: Path) -> dict | None:
     return read_json(path) if path.is_file() else None
 
 
-def split(folder: Path, manifest: dict, name: str) -> PreparedData:
-    """Within each class, files in sorted order: every EVAL_EVERY-th, from the first, goes to eval.
+def open_unpacked(folder: Path, manifest: dict, name: str) -> PreparedData:
+    """The data set that `unpack` left in `folder`."""
+    train, evaluation = split_by_position(folder / "Images", manifest["images"])
+    classes = tuple(sorted(manifest["images"]))
+    return PreparedData(name, manifest["sha256"], manifest["stand_in"], classes, train, evaluation)
+
+
+def split_by_position(folder: Path, images: dict[str, list[str]]) -> tuple[Split, Split]:
+    """(train, eval) of {class: sorted names}: within a class, every EVAL_EVERY-th from the first goes to eval.
 
     This is the original Caltech experiment's rule (`i % 5 == 0` in listing order), on sorted names.
     """
-    classes = tuple(sorted(manifest["images"]))
     chosen: dict[bool, list[tuple[str, int]]] = {False: [], True: []}
-    for label, class_name in enumerate(classes):
-        for position, file_name in enumerate(manifest["images"][class_name]):
+    for label, class_name in enumerate(sorted(images)):
+        for position, file_name in enumerate(images[class_name]):
             chosen[position % EVAL_EVERY == 0].append((f"{class_name}/{file_name}", label))
+    return file_split(folder, chosen[False]), file_split(folder, chosen[True])
 
-    def half(entries) -> Split:
-        return Split(
-            FileImages(tuple(folder / "Images" / sample for sample, _ in entries)),
-            np.array([label for _, label in entries], dtype=np.int64),
-            tuple(sample for sample, _ in entries),
-        )
 
-    return PreparedData(
-        name, manifest["sha256"], manifest["stand_in"], classes, train=half(chosen[False]), eval=half(chosen[True])
-    )
+def file_split(folder: Path, images: list[tuple[str, int]]) -> Split:
+    """A split of the files `folder/name` from [(name, label)]; the names are the ids."""
+    names = tuple(name for name, _ in images)
+    return Split(FileImages(folder, names), np.array([label for _, label in images], dtype=np.int64), names)
 
 
 def _place(path: PurePosixPath, parent: str, classes) -> tuple[str, str] | None:
@@ -107,7 +109,7 @@ def _place(path: PurePosixPath, parent: str, classes) -> tuple[str, str] | None:
     return class_name, file_name
 
 
-def _is_image_name(file_name: str) -> bool:
+def is_image_name(file_name: str) -> bool:
     return PurePosixPath(file_name).suffix.lower() in IMAGE_SUFFIXES
 
 

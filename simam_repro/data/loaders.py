@@ -40,7 +40,7 @@ class EpochSampler(BatchSampler):
 
 
 class ImageDataset(Dataset):
-    """(epoch, index) -> (uint8 image [S, S, 3], label). Augments when `seed` is given."""
+    """(epoch, index) -> (uint8 image [S, S, 3], label, key). Augments when `seed` is given."""
 
     def __init__(self, split: Split, config: Data, seed: int | None = None):
         self.split = split
@@ -55,7 +55,7 @@ class ImageDataset(Dataset):
         else:
             rng = np.random.default_rng([self.seed, epoch, index])
             pixels = transforms.train_image(image, size, self.config.augment, rng)
-        return pixels, self.split.labels[index]
+        return pixels, self.split.labels[index], key
 
     def __len__(self) -> int:
         return len(self.split)
@@ -63,14 +63,36 @@ class ImageDataset(Dataset):
 
 @dataclass(frozen=True)
 class Collate:
-    """Samples -> (float32 images [N, 3, S, S], int64 labels [N])."""
+    """Samples -> (float32 images [N, 3, S, S], int64 labels [N], or float32 [N, classes] with mixup)."""
 
     mean: tuple
     std: tuple
+    mixup: "Mixup | None" = None
 
     def __call__(self, samples):
-        images, labels = zip(*samples)
-        return transforms.normalise(np.stack(images), self.mean, self.std), np.array(labels, dtype=np.int64)
+        images, labels, keys = zip(*samples)
+        images = transforms.normalise(np.stack(images), self.mean, self.std)
+        labels = np.array(labels, dtype=np.int64)
+        return self.mixup(images, labels, keys[0]) if self.mixup else (images, labels)
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """Each image of a batch mixed with another of it, their labels likewise (Zhang et al., ICLR 2018).
+
+    One weight a batch, from Beta(alpha, alpha); the draw follows from the seed and the batch's first image.
+    """
+
+    alpha: float
+    classes: int
+    seed: int
+
+    def __call__(self, images: np.ndarray, labels: np.ndarray, key: tuple[int, int]):
+        rng = np.random.default_rng([self.seed, *key, len(labels)])
+        weight = np.float32(rng.beta(self.alpha, self.alpha))
+        partner = rng.permutation(len(labels))
+        soft = np.eye(self.classes, dtype=np.float32)[labels]
+        return (value * weight + value[partner] * (1 - weight) for value in (images, soft))
 
 
 @dataclass(frozen=True)
@@ -86,17 +108,18 @@ class Loaders:
         self.train.batch_sampler.set_epoch(epoch)
 
 
-def build_loaders(data: PreparedData, config: Data, seed: int) -> Loaders:
+def build_loaders(data: PreparedData, config: Data, seed: int, mixup_alpha: float = 0.0) -> Loaders:
     """Train and eval loaders. A batch is (float32 images [N, 3, S, S], int64 labels [N]).
 
+    With mixup_alpha > 0 a training batch is mixed, and its labels are float32 [N, classes].
     Training batches follow (seed, epoch); the eval loader keeps the split's order and augments nothing.
     """
 
-    def loader(dataset: ImageDataset, sampler: EpochSampler) -> DataLoader:
+    def loader(dataset: ImageDataset, sampler: EpochSampler, mixup: Mixup | None = None) -> DataLoader:
         return DataLoader(
             dataset,
             batch_sampler=sampler,
-            collate_fn=Collate(config.mean, config.std),
+            collate_fn=Collate(config.mean, config.std, mixup),
             num_workers=config.num_workers,
             return_list=True,
         )
@@ -107,6 +130,7 @@ def build_loaders(data: PreparedData, config: Data, seed: int) -> Loaders:
         loader(
             ImageDataset(data.train, config, seed),
             EpochSampler(train_indices, config.batch_size, seed, config.drop_last),
+            Mixup(mixup_alpha, len(data.classes), seed) if mixup_alpha else None,
         ),
         loader(ImageDataset(data.eval, config), EpochSampler(eval_indices, config.batch_size)),
         eval_indices,

@@ -18,15 +18,16 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class FileImages:
-    """Image files, opened as `upright_rgb`."""
+    """Image files `folder/name`, opened as `upright_rgb`."""
 
-    paths: tuple[Path, ...]
+    folder: Path
+    names: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     def __getitem__(self, index: int) -> Image.Image:
-        with Image.open(self.paths[index]) as image:
+        with Image.open(self.folder / self.names[index]) as image:
             return upright_rgb(image)
 
 

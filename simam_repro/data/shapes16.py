@@ -69,7 +69,7 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
             archive, folder, parent="Images", check=lambda images: None,
             entries={"official": True, "stand_in": True}, progress=progress,
         )  # fmt: skip
-    return class_folders.split(folder, manifest, "shapes16")
+    return class_folders.open_unpacked(folder, manifest, "shapes16")
 
 
 def write_archive(path: Path, images_per_class: int = IMAGES_PER_CLASS, seed: int = SEED, progress: bool = True) -> None:

@@ -4,5 +4,9 @@ from simam_repro.models.attention import attention_layers
 from simam_repro.models.build import BACKBONES, build_model, count_parameters
 from simam_repro.models.predict import predict_logits
 from simam_repro.models.simam import SimAM, simam
+from simam_repro.models.summary import Summary, summarise
 
-__all__ = ["BACKBONES", "SimAM", "attention_layers", "build_model", "count_parameters", "predict_logits", "simam"]
+__all__ = [
+    "BACKBONES", "SimAM", "Summary", "attention_layers", "build_model", "count_parameters", "predict_logits", "simam",
+    "summarise",
+]  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Callable
 from paddle import nn
 
 from simam_repro.errors import UserError
+from simam_repro.models import backbones
 from simam_repro.models.alexnet import AlexNet
 from simam_repro.models.attention import attach_attention
 from simam_repro.models.towernet import TowerNet
@@ -29,6 +30,9 @@ class Backbone:
 BACKBONES = {
     "towernet": Backbone(TowerNet, TowerNet.attention_points, TowerNet.MIN_IMAGE_SIZE),
     "alexnet": Backbone(AlexNet, AlexNet.attention_points, AlexNet.MIN_IMAGE_SIZE),
+    "resnet50": Backbone(backbones.resnet50, backbones.resnet50_attention_points, 32),
+    "vgg19": Backbone(backbones.vgg19, backbones.vgg19_attention_points, 32),
+    "mobilenet_v2": Backbone(backbones.mobilenet_v2, backbones.mobilenet_v2_attention_points, 32),
 }
 
 

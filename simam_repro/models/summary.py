@@ -1,16 +1,17 @@
 """What a network consists of and costs: a row for each layer, parameters, FLOPs, activations.
 
-FLOPs are additions, multiplications, divisions, comparisons and exponentials of one forward pass in
-eval mode. A multiply-add counts as two, so a dot product of K terms counts 2 K; that includes a bias
-(K multiplications, K - 1 additions and the bias). Many tables count multiply-adds ("MACs"): half of it.
+FLOPs are the additions, multiplications, divisions, comparisons and exponentials of one forward pass in
+eval mode. A multiply-add counts as two, so a dot product of K terms counts 2 K, a bias included (K
+multiplications, K - 1 additions, the bias). Many tables count multiply-adds (MACs): half as many.
 """
 
 from dataclasses import dataclass
+from math import prod
 
-import numpy as np
 import paddle
 from paddle import nn
 
+from simam_repro.models.attention import CHILD_NAME
 from simam_repro.models.build import count_parameters
 from simam_repro.models.simam import SimAM
 
@@ -19,12 +20,12 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One call of one layer, for a batch of one image.
+    """One call of one layer on one image.
 
     Attributes:
         output_shape: without the batch axis.
         parameters: the layer's own, trainable ones.
-        flops: of the call; None for a layer type that `FLOPS` does not know.
+        flops: of this call; None for a layer type that `FLOPS` does not have.
     """
 
     name: str
@@ -36,7 +37,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """The layers of a network in the order of their calls, and the totals for one image."""
+    """The layers of a network in the order of their calls; the totals are for one image."""
 
     rows: list[LayerRow]
     parameters: int
@@ -47,7 +48,7 @@ class Summary:
 
     @property
     def not_counted(self) -> list[str]:
-        """Layer types whose FLOPs are missing in the total."""
+        """Layer types whose FLOPs the total lacks."""
         return sorted({row.type for row in self.rows if row.flops is None})
 
     @property
@@ -56,32 +57,114 @@ class Summary:
 
     @property
     def activation_bytes(self) -> int:
-        """The outputs of all layers in float32; training keeps about these for the backward pass."""
-        return sum(int(np.prod(row.output_shape)) for row in self.rows) * FLOAT_BYTES
+        """The float32 outputs of all layers: about what training keeps for the backward pass."""
+        return sum(prod(row.output_shape) for row in self.rows) * FLOAT_BYTES
 
 
 def summarise(network: nn.Layer, image_size: int) -> Summary:
-    """Run one image [1, 3, image_size, image_size] through `network` and note every layer's call.
+    """Send one image [1, 3, image_size, image_size] through `network` and note every call of a layer.
 
-    Functions that are not layers (concatenation, a residual sum, flatten) are not seen; they cost little.
+    What is not a layer of its own (concatenation, flatten, a residual sum, the ReLUs inside TowerNet's
+    Inception) is not seen; it costs little.
     """
-    rows: list[LayerRow] = []
+    rows: list[LayerRow | None] = []
+    open_calls: list[int] = []
 
-    def note(name):
-        return lambda layer, inputs, output: rows.append(_row(name, layer, inputs[0], output))
+    # A layer's row stands before that of the attention behind it, which runs within the layer's call.
+    def begin(layer, inputs):
+        open_calls.append(len(rows))
+        rows.append(None)
 
-    hooks = [layer.register_forward_post_hook(note(name)) for name, layer in network.named_sublayers() if _is_unit(layer)]
-    was_training = network.training
+    def end(name):
+        def note(layer, inputs, output):
+            rows[open_calls.pop()] = _row(name, layer, inputs[0], output)
+
+        return note
+
+    units = [(name, layer) for name, layer in network.named_sublayers() if _is_unit(layer)]
+    hooks = [layer.register_forward_pre_hook(begin) for _, layer in units]
+    hooks += [layer.register_forward_post_hook(end(name)) for name, layer in units]
+    training = network.training
     network.eval()
     with paddle.no_grad():
         network(paddle.zeros([1, 3, image_size, image_size]))
     for hook in hooks:
         hook.remove()
-    if was_training:
+    if training:
         network.train()
     return Summary(rows, count_parameters(network))
 
 
 def _is_unit(layer: nn.Layer) -> bool:
-    """Whether a layer computes something itself: it has no children but attention behind it."""
-    return not layer.children_names() if hasattr(layer, "children_names") else True
+    """Whether a layer computes by itself: it has no layers inside, but perhaps attention behind."""
+    return all(name == CHILD_NAME for name, _ in layer.named_children())
+
+
+def _row(name: str, layer: nn.Layer, image, output) -> LayerRow:
+    count = next((count for kind, count in FLOPS.items() if isinstance(layer, kind)), None)
+    own = layer.parameters(include_sublayers=False)
+    return LayerRow(
+        name,
+        type(layer).__name__,
+        tuple(output.shape[1:]),
+        sum(parameter.size for parameter in own if not parameter.stop_gradient),
+        None if count is None else int(count(layer, image, output)),
+    )
+
+
+def _conv(layer, image, output) -> int:
+    # weight: [output channels, input channels / groups, kernel height, kernel width]
+    return 2 * prod(layer.weight.shape[1:]) * output.size
+
+
+def _linear(layer, image, output) -> int:
+    return 2 * layer.weight.shape[0] * output.size
+
+
+def _batch_norm(layer, image, output) -> int:
+    # With fixed statistics it is one scale and one shift an element.
+    return 2 * output.size
+
+
+def _pool(layer, image, output) -> int:
+    """One comparison or addition for each element under the window."""
+    window = layer.ksize if isinstance(layer.ksize, (list, tuple)) else (layer.ksize, layer.ksize)
+    return prod(window) * output.size
+
+
+def _adaptive_pool(layer, image, output) -> int:
+    (height, width), (rows, columns) = image.shape[2:], output.shape[2:]
+    return image.shape[0] * image.shape[1] * _span(height, rows) * _span(width, columns)
+
+
+def _span(size: int, bins: int) -> int:
+    """Elements under all bins of an adaptive pool along one axis; neighbouring bins may share one."""
+    return sum(-(-(index + 1) * size // bins) - index * size // bins for index in range(bins))
+
+
+def _simam(layer, image, output) -> int:
+    """An element: mean 1, difference 1, square 1, variance 1, quotient 1, + 1/2 1, sigmoid 3, product 1.
+
+    A plane: variance + lambda, times 4.
+    """
+    return 10 * output.size + 2 * output.shape[0] * output.shape[1]
+
+
+def _relu(layer, image, output) -> int:
+    return output.size
+
+
+def _nothing(layer, image, output) -> int:
+    return 0
+
+
+FLOPS = {
+    nn.Conv2D: _conv,
+    nn.Linear: _linear,
+    nn.BatchNorm2D: _batch_norm,
+    (nn.ReLU, nn.ReLU6): _relu,
+    (nn.MaxPool2D, nn.AvgPool2D): _pool,
+    (nn.AdaptiveAvgPool2D, nn.AdaptiveMaxPool2D): _adaptive_pool,
+    SimAM: _simam,
+    (nn.Dropout, nn.Flatten, nn.Identity): _nothing,
+}

@@ -11,7 +11,7 @@ from simam_repro.data import transforms
 from simam_repro.errors import UserError
 from simam_repro.evaluation import find_images, open_image
 from simam_repro.evaluation.attention import grad_cam, grad_cam_layer, weight_maps
-from simam_repro.reporting.style import STAND_IN_NOTE, new_figure, save_figure
+from simam_repro.reporting.style import new_figure, save_figure, set_title
 from simam_repro.reporting.visualdl import log_figure
 from simam_repro.runs import RunFolder
 
@@ -55,9 +55,8 @@ def write_attention_figures(on, off=None, files=(), layers=None, cam_layer=None,
 
     folder = Path(output_dir or on.run.figures)
     maps_path, cam_path = folder / "attention_maps.png", folder / "grad_cam.png"
-    note = STAND_IN_NOTE if on.data.stand_in else None
-    plot_weight_maps(images, labels, maps, maps_path, note)
-    plot_grad_cam(images, labels, cams, on.data.classes, cam_path, note)
+    plot_weight_maps(images, labels, maps, maps_path, on.data.stand_in)
+    plot_grad_cam(images, labels, cams, on.data.classes, cam_path, on.data.stand_in)
     for path in (maps_path, cam_path):
         log_figure(on.run, f"attention/{path.stem}", path)
     return [maps_path, cam_path]
@@ -81,16 +80,16 @@ def upsample(maps: np.ndarray, size: int) -> np.ndarray:
     return np.stack([np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR)) for plane in planes])
 
 
-def plot_weight_maps(images: np.ndarray, labels, maps: dict[str, np.ndarray], path, note: str | None = None) -> None:
+def plot_weight_maps(images: np.ndarray, labels, maps: dict[str, np.ndarray], path, stand_in: bool = False) -> None:
     """Write a PNG: a row an image, a column a SimAM layer; the images of a column share a colour scale.
 
     Args:
         images: uint8 [N, S, S, 3], as the network saw them before normalisation.
         labels: N texts.
         maps: {layer name: float [N, h, w]}, see `simam_repro.evaluation.attention.weight_maps`.
-        note: a line above the figure.
+        stand_in: label the figure as made with stand-in data.
     """
-    figure, panels, bars = _image_grid(images, labels, len(maps), note, row_height=2.0)
+    figure, panels, bars = _image_grid(images, labels, len(maps), row_height=2.0)
     for column, (name, planes) in enumerate(maps.items()):
         scale = Normalize(LOWEST_WEIGHT, max(planes.max(), LOWEST_WEIGHT + SMALLEST_SPAN))
         for row, plane in enumerate(upsample(planes, images.shape[1])):
@@ -98,10 +97,11 @@ def plot_weight_maps(images: np.ndarray, labels, maps: dict[str, np.ndarray], pa
         panels[0, column].set_title(f"{name}\n{_size(planes, 'every weight is 0.62')}", fontsize=FONT)
         ticks = np.linspace(scale.vmin, scale.vmax, 3)
         _colour_scale(drawn, bars[column], ticks, [f"{tick:.2f}" for tick in ticks], "mean weight")
+    set_title(figure, "", stand_in)
     save_figure(figure, path)
 
 
-def plot_grad_cam(images: np.ndarray, labels, cams: dict, classes, path, note: str | None = None) -> None:
+def plot_grad_cam(images: np.ndarray, labels, cams: dict, classes, path, stand_in: bool = False) -> None:
     """Write a PNG: a row an image, a column a network; each map from 0 to its own maximum.
 
     Args:
@@ -109,9 +109,9 @@ def plot_grad_cam(images: np.ndarray, labels, cams: dict, classes, path, note: s
         labels: N texts.
         cams: {column title: `simam_repro.evaluation.attention.GradCam`}.
         classes: the names of the classes.
-        note: a line above the figure.
+        stand_in: label the figure as made with stand-in data.
     """
-    figure, panels, bars = _image_grid(images, labels, len(cams), note, row_height=2.3)
+    figure, panels, bars = _image_grid(images, labels, len(cams), row_height=2.3)
     for column, (name, cam) in enumerate(cams.items()):
         for row, plane in enumerate(upsample(cam.maps, images.shape[1])):
             # Each map by its own maximum; one without any evidence stays dark.
@@ -121,10 +121,11 @@ def plot_grad_cam(images: np.ndarray, labels, cams: dict, classes, path, note: s
             heading = f"{name}\n{_size(cam.maps, 'shows no place')}\n" if row == 0 else ""
             panels[row, column].set_title(heading + guess, fontsize=FONT)
         _colour_scale(drawn, bars[column], [0, 1], ["0", "maximum"], "Grad-CAM, predicted class")
+    set_title(figure, "", stand_in)
     save_figure(figure, path)
 
 
-def _image_grid(images, labels, columns: int, note: str | None, row_height: float):
+def _image_grid(images, labels, columns: int, row_height: float):
     """A figure with the labelled images in its first column; its other panels [N, columns]; a place below
     each of these columns for its colour scale [columns]."""
     rows = len(images)
@@ -139,8 +140,6 @@ def _image_grid(images, labels, columns: int, note: str | None, row_height: floa
         panel.imshow(image)
         short = label if len(label) <= LABEL_LENGTH else f"{label[:LABEL_LENGTH - 3]}..."
         panel.set_ylabel(short, fontsize=FONT, parse_math=False)
-    if note:
-        figure.suptitle(note, fontsize="medium")
     return figure, axes[:rows, 1:], axes[rows, 1:]
 
 

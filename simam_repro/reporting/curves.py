@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from simam_repro.config import Experiment
 from simam_repro.errors import UserError
-from simam_repro.reporting.style import mark_stand_in, new_figure, save_figure
+from simam_repro.reporting.style import new_figure, save_figure, set_title
 from simam_repro.runs import RunFolder
 
 # Told apart in greyscale too: by lightness and by marker.
@@ -32,11 +32,10 @@ def plot_curves(run_dirs, path) -> None:
     runs = [RunFolder(run_dir) for run_dir in run_dirs]
     records = [_read_records(run) for run in runs]
     experiments = [run.read_experiment() for run in runs]
-    if len(runs) == 1:
-        figure = _one_run(records[0])
-    else:
-        figure = _several_runs(records, _labels(runs, experiments), _looks(experiments))
-    mark_stand_in(figure, any(_is_stand_in(run, experiment) for run, experiment in zip(runs, experiments)))
+    labels = _labels(runs, experiments)
+    single = len(runs) == 1
+    figure = _one_run(records[0]) if single else _several_runs(records, labels, _looks(experiments))
+    set_title(figure, labels[0] if single else "", any(_is_stand_in(run, experiment) for run, experiment in zip(runs, experiments)))
     save_figure(figure, path)
 
 

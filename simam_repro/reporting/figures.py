@@ -11,7 +11,7 @@ from simam_repro.data.transforms import eval_image
 from simam_repro.errors import UserError
 from simam_repro.evaluation import Trained, confusion_matrix, predict_images, softmax
 from simam_repro.reporting.curves import plot_curves
-from simam_repro.reporting.style import mark_stand_in, new_figure, save_figure
+from simam_repro.reporting.style import new_figure, save_figure, set_title
 from simam_repro.runs import RunFolder
 
 RUN_GRID = 16
@@ -72,7 +72,7 @@ def plot_samples(data: PreparedData, image_size: int, seed: int, path) -> None:
     chosen = [rng.choice(np.flatnonzero(data.train.labels == label)) for label in labels]
     images = [eval_image(data.train.images[index], image_size) for index in chosen]
     figure = _grid(images, [_short(data.classes[label]) for label in labels])
-    mark_stand_in(figure, data.stand_in)
+    set_title(figure, f"{data.name}: one training image of each class", data.stand_in)
     save_figure(figure, path)
 
 
@@ -82,9 +82,8 @@ def plot_augmentation(data: PreparedData, config: Data, seed: int, index: int, p
     untouched = eval_image(data.train.images[index], config.image_size)
     epochs = range(1, AUGMENTED + 1)
     images = [untouched, *(dataset[epoch, index][0] for epoch in epochs)]
-    titles = [_short(data.train.ids[index]), *(f"epoch {epoch}" for epoch in epochs)]
-    figure = _grid(images, titles, columns=6)
-    mark_stand_in(figure, data.stand_in)
+    figure = _grid(images, ["untouched", *(f"epoch {epoch}" for epoch in epochs)], columns=6)
+    set_title(figure, f"{data.name}: training image {index}, {_short(data.train.ids[index])}", data.stand_in)
     save_figure(figure, path)
 
 
@@ -102,7 +101,7 @@ def plot_predictions(data: PreparedData, indices, probabilities, image_size: int
         for row, guess, truth in zip(probabilities, guesses, truths)
     ]
     figure = _grid(images, titles, columns, wrong=truths != guesses)
-    mark_stand_in(figure, data.stand_in)
+    set_title(figure, f"{data.name}: eval images with predicted and true class", data.stand_in)
     save_figure(figure, path)
 
 
@@ -122,8 +121,7 @@ def plot_confusion(matrix: np.ndarray, classes, path, weights: str = "best", sta
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     accuracy = np.trace(matrix) / max(matrix.sum(), 1)
-    axes.set_title(f"accuracy {accuracy:.2%} of {matrix.sum()} eval images, {weights} weights", fontsize="medium")
-    mark_stand_in(figure, stand_in)
+    set_title(figure, f"accuracy {accuracy:.2%} of {matrix.sum()} eval images, {weights} weights", stand_in)
     save_figure(figure, path)
 
 

@@ -22,7 +22,7 @@ def save_figure(figure: Figure, path) -> None:
         figure.savefig(temporary, dpi=110)
 
 
-def mark_stand_in(figure: Figure, stand_in: bool) -> None:
-    """Write over a figure that its data is a stand-in, when it is."""
-    if stand_in:
-        figure.suptitle(STAND_IN_NOTE, fontsize="medium")
+def set_title(figure: Figure, title: str, stand_in: bool = False) -> None:
+    """Title over the whole figure; with a note when its data is a stand-in."""
+    lines = [title] if title else []
+    figure.suptitle("\n".join([*lines, STAND_IN_NOTE] if stand_in else lines), fontsize="medium")

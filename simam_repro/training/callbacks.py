@@ -24,12 +24,14 @@ class Recorder(paddle.callbacks.Callback):
 
     A record: epoch, lr (of the last step), train_loss (the objective, label smoothing included),
     train_nll and eval_loss (plain cross-entropy), train_acc, eval_acc (fractions), all means over all
-    samples; train_seconds, eval_seconds, train_images_per_s, eval_images_per_s.
+    samples; train_last_batch_loss, eval_last_batch_loss (the objective; what hapi, and so the original
+    experiments, would report); train_seconds, eval_seconds, train_images_per_s, eval_images_per_s.
     """
 
-    def __init__(self, run, loaders, seed: int, records=()):
+    def __init__(self, run, loaders, experiment, records=()):
         super().__init__()
-        self.run, self.loaders, self.seed = run, loaders, seed
+        self.run, self.loaders, self.seed = run, loaders, experiment.seed
+        self.best_from = experiment.train.best_from
         self.records = list(records)
         self.step = len(self.records) * len(loaders.train)
         self.batch_loss = math.nan
@@ -66,6 +68,7 @@ class Recorder(paddle.callbacks.Callback):
             "epoch": self.epoch,
             "lr": self._last_learning_rate,
             "train_loss": self._loss_sum / self._images,
+            "train_last_batch_loss": self.batch_loss,
             "train_nll": logs["nll"],
             "train_acc": logs["acc"],
             "train_seconds": seconds,
@@ -87,6 +90,7 @@ class Recorder(paddle.callbacks.Callback):
                 **self._record,
                 "eval_loss": logs["nll"],
                 "eval_acc": logs["acc"],
+                "eval_last_batch_loss": float(logs["loss"][0]),
                 "eval_seconds": seconds,
                 "eval_images_per_s": images / seconds,
             }
@@ -95,8 +99,9 @@ class Recorder(paddle.callbacks.Callback):
 
     @property
     def best(self) -> dict:
-        """The record of the best eval accuracy, the earliest of equals."""
-        return max(self.records, key=lambda record: record["eval_acc"])
+        """The record of the best eval accuracy, the earliest of equals; the last while none beats the target."""
+        beating = [record for record in self.records if record["eval_acc"] > self.best_from]
+        return max(beating, key=lambda record: record["eval_acc"]) if beating else self.records[-1]
 
 
 class Checkpoints(paddle.callbacks.Callback):

@@ -17,6 +17,7 @@ from simam_repro.training.callbacks import Checkpoints, Recorder, Terminal
 from simam_repro.training.checkpoints import load_checkpoint, load_weights
 from simam_repro.training.environment import describe_environment
 from simam_repro.training.metrics import EpochMeans
+from simam_repro.training.objective import Objective
 from simam_repro.training.optim import build_optimizer
 from simam_repro.training.visualdl_log import VisualDLLog
 
@@ -42,7 +43,7 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
     _check_folder(run, experiment, resume, overwrite)
     device = select_device(experiment.train.device)
     data = prepare_data(experiment.data)
-    loaders = build_loaders(data, experiment.data, experiment.seed)
+    loaders = build_loaders(data, experiment.data, experiment.seed, experiment.train.mixup_alpha)
     if not len(loaders.train):
         raise UserError(
             f"data.batch_size: {experiment.data.batch_size} with drop_last leaves no batch of "
@@ -50,8 +51,9 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
         )
     paddle.seed(experiment.seed)
     network = build_model(experiment.model, len(data.classes), experiment.data.image_size)
-    total_steps = experiment.train.epochs * len(loaders.train)
-    optimizer = build_optimizer(experiment.optim, network.parameters(), total_steps)
+    optimizer = build_optimizer(
+        experiment.optim, network.parameters(), experiment.train.epochs, len(loaders.train)
+    )  # fmt: skip
 
     # The folder: its config first, so that a run that dies says what it was.
     state = load_checkpoint(run.last, network, optimizer) if resume else {"records": []}
@@ -60,7 +62,7 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
         write_text(run.config, experiment.to_yaml())
     write_json(run.environment, describe_environment(device))
 
-    recorder = Recorder(run, loaders, experiment.seed, state["records"])
+    recorder = Recorder(run, loaders, experiment, state["records"])
     begin = time.perf_counter()
     _train(experiment, run, network, optimizer, recorder)
     wall = time.perf_counter() - begin
@@ -96,11 +98,7 @@ def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder:
         inputs=[paddle.static.InputSpec([None, 3, size, size], "float32", "images")],
         labels=[paddle.static.InputSpec([None], "int64", "labels")],
     )
-    model.prepare(
-        optimizer,
-        paddle.nn.CrossEntropyLoss(label_smoothing=experiment.train.label_smoothing),
-        EpochMeans(),
-    )
+    model.prepare(optimizer, Objective(experiment.train.label_smoothing), EpochMeans())
     callbacks = [recorder, Checkpoints(run, recorder)]
     if experiment.logging.visualdl:
         callbacks.append(VisualDLLog(run, experiment, recorder))
@@ -141,7 +139,10 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, wall: 
         "backbone": experiment.model.backbone,
         "parameters": count_parameters(network),
         "final": {key: final[key] for key in ("epoch", "train_acc", "eval_acc", "eval_loss")},
-        "best": {key: best[key] for key in ("epoch", "eval_acc", "eval_loss")},
+        "best": {
+            **{key: best[key] for key in ("epoch", "eval_acc", "eval_loss")},
+            "target_reached": best["eval_acc"] > experiment.train.best_from,
+        },
         "train_images_per_s": images_per_s("train"),
         "eval_images_per_s": images_per_s("eval"),
         "wall_s": wall,

@@ -16,9 +16,14 @@ class EpochMeans(paddle.metric.Metric):
         return ["nll", "acc"]
 
     def compute(self, logits, labels):
-        """logits [N, C], labels int64 [N] -> per-sample cross-entropy [N] and hit [N]."""
-        nll = F.cross_entropy(logits.astype("float32"), labels, reduction="none")
-        return nll.flatten(), (logits.argmax(axis=1) == labels.flatten()).astype("float32")
+        """logits [N, C], labels int64 [N] or float [N, C] (mixup) -> per-sample cross-entropy [N], hit [N].
+
+        A mixed image is hit when its heavier class is.
+        """
+        soft = labels.ndim == 2
+        nll = F.cross_entropy(logits.astype("float32"), labels, soft_label=soft, reduction="none")
+        truth = labels.argmax(axis=1) if soft else labels
+        return nll.flatten(), (logits.argmax(axis=1) == truth).astype("float32")
 
     def update(self, nll, hit):
         self.sums += [np.sum(nll, dtype=np.float64), np.sum(hit, dtype=np.float64)]

@@ -1,0 +1,67 @@
+"""Execute the notebooks: each notebooks/NN_name.py becomes notebooks/NN_name.ipynb with its outputs.
+
+Needs the packages of requirements-notebooks.txt.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+import _cli
+
+FOLDER = _cli.PROJECT_ROOT / "notebooks"
+CELL_TIMEOUT = 600  # seconds
+# A committed notebook names no machine: an absolute path in an output is a mistake.
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|usr|opt|Users)/")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", nargs="*", type=Path, metavar="NOTEBOOK.py", help="default: all of notebooks/")
+    arguments = parser.parse_args()
+    try:
+        import jupytext
+        import nbclient  # noqa: F401
+    except ImportError as error:
+        raise _cli.UserError(f"{error}; `pip install -r requirements-notebooks.txt` brings it") from None
+
+    from simam_repro.storage import write_text
+
+    for source in arguments.sources or sorted(FOLDER.glob("[0-9]*.py")):
+        if not source.is_file():
+            raise _cli.UserError(f"{source} does not exist")
+        notebook = execute(jupytext.read(source), source.parent)
+        check(notebook, source)
+        target = source.with_suffix(".ipynb")
+        write_text(target, jupytext.writes(notebook, fmt="ipynb") + "\n")
+        print(f"{_cli.relative(target)}  {target.stat().st_size / 1e3:.0f} kB")
+
+
+def execute(notebook, folder: Path):
+    """Run all cells in `folder`; no times, machine names or random ids remain, so that diffs show changes only."""
+    from nbclient import NotebookClient
+
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02d}"
+    client = NotebookClient(
+        notebook, timeout=CELL_TIMEOUT, kernel_name="python3", record_timing=False, coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}}, extra_arguments=["--log-level=ERROR"],
+    )  # fmt: skip
+    client.execute()
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return notebook
+
+
+def check(notebook, source: Path) -> None:
+    """Raises RunError for an output with warnings or absolute paths."""
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+        text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+        if output.get("name") == "stderr" or ABSOLUTE_PATH.search(text):
+            raise _cli.RunError(f"{source.name}: an output has warnings or absolute paths:\n{text}")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

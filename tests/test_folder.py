@@ -1,0 +1,77 @@
+"""dataset: folder, anyone's own images."""
+
+import miniatures
+import pytest
+from commands import ROOT, script
+
+from simam_repro.config import Data
+from simam_repro.data import prepare_data
+from simam_repro.errors import UserError
+
+
+def fill(folder, files: dict[str, int]):
+    for name, count in files.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            (folder / name / f"{index:03d}.jpg").write_bytes(miniatures.jpeg(index))
+    return folder
+
+
+def prepare(folder):
+    return prepare_data(Data(dataset="folder", folder=str(folder)), progress=False)
+
+
+def test_classes_alone_are_split_by_position(tmp_path):
+    data = prepare(fill(tmp_path, {"cat": 6, "dog": 11}))
+    assert data.classes == ("cat", "dog") and not data.stand_in
+    assert data.eval.ids == ("cat/000.jpg", "cat/005.jpg", "dog/000.jpg", "dog/005.jpg", "dog/010.jpg")
+    assert len(data.train) == 12 and data.train.labels.tolist() == [0] * 4 + [1] * 8
+    assert data.train.images[0].mode == "RGB"
+
+
+def test_train_and_eval_are_taken_as_they_are(tmp_path):
+    data = prepare(fill(tmp_path, {"train/cat": 3, "train/dog": 2, "eval/cat": 1, "eval/dog": 1}))
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1]
+    assert data.eval.ids == ("eval/cat/000.jpg", "eval/dog/000.jpg")
+
+
+def test_listing_decides_the_checksum(tmp_path):
+    first, second = (fill(tmp_path / name, {"cat": 2, "dog": 2}) for name in "ab")
+    assert prepare(first).sha256 == prepare(second).sha256
+    (second / "cat" / "more.jpg").write_bytes(miniatures.jpeg(9))
+    assert prepare(first).sha256 != prepare(second).sha256
+
+
+def test_starting_opens_no_image(tmp_path, monkeypatch):
+    fill(tmp_path, {"cat": 2, "dog": 2})
+    monkeypatch.setattr("PIL.Image.open", lambda *_: pytest.fail("an image was opened"))
+    assert len(prepare(tmp_path).train) == 2
+
+
+@pytest.mark.parametrize(
+    "files, words",
+    [
+        ({}, "no images"),
+        ({"cat": 3}, "the class cat only"),
+        ({"cat": 3, "dog": 0}, "no images in .*dog"),
+        ({"train/cat": 2, "train/dog": 2, "eval/cat": 1, "eval/wolf": 1}, "differ in the classes dog, wolf"),
+    ],
+)
+def test_unusable_folders(tmp_path, files, words):
+    with pytest.raises(UserError, match=words):
+        prepare(fill(tmp_path, files))
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(UserError, match="not a folder.*train/<class>/"):
+        prepare(tmp_path / "nowhere")
+
+
+def test_trains(tmp_path):
+    fill(tmp_path / "images", {"cat": 20, "dog": 20, "owl": 20})
+    done = script(
+        "train", "-c", ROOT / "configs/caltech_mobilenetv2_simam.yaml", "--smoke", "--run-dir", tmp_path / "run",
+        "-o", "data.dataset=folder", "-o", f"data.folder={tmp_path / 'images'}", "-o", "data.image_size=64",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "(images; " in done.stdout
