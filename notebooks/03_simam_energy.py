@@ -92,8 +92,8 @@ show(figure)
 #
 # The line passes through zero half way between the target and the mean of the others.
 #
-# **What is left in $w$.** With this $b$, the target's error is $\tfrac12 w \delta - 1$. The error of the others
-# has the mean $1 - \tfrac12 w \delta$ and the variance $w^2 \sigma_t^2$, so
+# **What is left in $w$.** With this $b$ the target's error is $1 - \tfrac12 w \delta$, and the errors of the others
+# have the mean $\tfrac12 w \delta - 1$ and the variance $w^2 \sigma_t^2$, so
 #
 # $$
 # e_t(w) = 2 \big(1 - \tfrac12 w \delta\big)^2 + w^2 (\sigma_t^2 + \lambda) .
@@ -160,8 +160,8 @@ print(f"energy at the slope with the printed minus: {np.median(excess):.1f} time
 # \frac{1}{e_t^\ast} = \frac{(t - \hat\mu)^2}{4\,(\hat\sigma^2 + \lambda)} + \frac12 .
 # $$
 #
-# The second form is the one that code computes. The paper writes $\hat\sigma^2$ with $1/M$; its code, and every
-# reproduction, divides by $M - 1$. What the shortcut changes can be said exactly, as leaving one neuron out
+# The second form is the one that code computes. The paper writes $\hat\sigma^2$ with $1/M$; its code,
+# and both PaddlePaddle reproductions, divide by $M - 1$. What the shortcut changes can be said exactly, as leaving one neuron out
 # shifts mean and variance by known amounts:
 #
 # $$
@@ -198,13 +198,14 @@ figure = new_figure(9, 3.4)
 panels = figure.subplots(1, 3, sharey=True)
 for panel, side in zip(panels, (2, 4, 16)):
     z = np.linspace(0, min(np.sqrt(side**2 - 1), 6) - 1e-9, 300)  # a channel of M neurons has no larger z
-    panel.plot(z, sigmoid(exact_inverse_energy(z, side**2)), "--", color="#e07b00", label="statistics of the others (exact)")
-    panel.plot(z, sigmoid(code_inverse_energy(z, side**2)), "-", color="#1b3a6b", label="statistics of all (SimAM)")
+    exact, code = (sigmoid(formula(z, side**2)) for formula in (exact_inverse_energy, code_inverse_energy))
+    panel.plot(z, exact, "--", color="#e07b00", label="statistics of the others (exact)")
+    panel.plot(z, code, "-", color="#1b3a6b", label="statistics of all (SimAM)")
     panel.set_title(f"{side}x{side} map, M = {side**2}", fontsize=10)
-    panel.set_xlabel("distance from the mean (standard deviations)")
     panel.grid(alpha=0.3)
 panels[0].set_ylabel("sigmoid(1/e*)")
-figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+figure.supxlabel("distance of the neuron from the mean of its channel (standard deviations)", fontsize="medium")
+figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
 show(figure)
 
 # %% [markdown]
@@ -281,8 +282,8 @@ show(figure)
 #
 # - First row: the star is far from the channel's mean, and has the high weights. It is the *darkest* part: distance
 #   counts on either side.
-# - Second row: here the star's red is near the mean, and it has the *lowest* weights; the corners stand out. SimAM
-#   knows no objects, only distances from a mean.
+# - Second row: here the star's red is near the mean, and it has the *lowest* weights; the bright top and the dark
+#   bottom stand out. SimAM knows no objects, only distances from a mean.
 # - Third row: most neurons of an edge channel are near zero and a few are not. Exactly these keep their value, and
 #   the rest is turned down. On channels of this kind, sparse ones, the weights do what one hopes.
 

@@ -20,9 +20,10 @@ WIDTH = 900  # pixels; notebooks are committed with their figures
 archive_folders = _cli.archive_folders()
 
 
-def has_archive(source: Source) -> bool:
-    """Whether the archive is on this machine: nothing is downloaded."""
-    return find(source, [PROJECT_ROOT / "data" / "archives", *archive_folders]) is not None
+def has_data(dataset: str, source: Source) -> bool:
+    """Whether a data set is on this machine, unpacked or as its archive: a notebook downloads nothing."""
+    folder = PROJECT_ROOT / "data"
+    return (folder / dataset / "manifest.json").is_file() or bool(find(source, [folder / "archives", *archive_folders]))
 
 
 def show(figure, width: int = WIDTH) -> Display:

@@ -86,7 +86,7 @@ def add_change_options(parser: argparse.ArgumentParser) -> None:
     """--device, --seed and --smoke, for `read_experiment`."""
     parser.add_argument("--device", metavar="auto|cpu|gpu|gpu:N", help="same as -o train.device=...")
     parser.add_argument("--seed", metavar="N", help="same as -o seed=N")
-    parser.add_argument("--smoke", action="store_true", help="1 epoch of 2 train and 2 eval batches of at most 8 images")
+    parser.add_argument("--smoke", action="store_true", help="1 epoch of 2 train and 2 eval batches of at most 4 images")
 
 
 def add_config_options(parser: argparse.ArgumentParser, required: bool = True) -> None:

@@ -11,8 +11,7 @@ import _cli
 
 FOLDER = _cli.PROJECT_ROOT / "notebooks"
 CELL_TIMEOUT = 600  # seconds
-# A committed notebook names no machine: an absolute path in an output is a mistake.
-ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|usr|opt|Users)/")
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|usr|opt|Users)\b")
 
 
 def main():
@@ -31,7 +30,9 @@ def main():
         if not source.is_file():
             raise _cli.UserError(f"{source} does not exist")
         notebook = execute(jupytext.read(source), source.parent)
-        check(notebook, source)
+        found = problems(notebook.cells)
+        if found:
+            raise _cli.RunError(f"{source.name}: an output has warnings or absolute paths:\n" + "\n".join(found))
         target = source.with_suffix(".ipynb")
         write_text(target, jupytext.writes(notebook, fmt="ipynb") + "\n")
         print(f"{_cli.relative(target)}  {target.stat().st_size / 1e3:.0f} kB")
@@ -42,7 +43,7 @@ def execute(notebook, folder: Path):
     from nbclient import NotebookClient
 
     for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number:02d}"
+        cell.id, cell.metadata = f"cell-{number:02d}", {}
     client = NotebookClient(
         notebook, timeout=CELL_TIMEOUT, kernel_name="python3", record_timing=False, coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}}, extra_arguments=["--log-level=ERROR"],
@@ -55,12 +56,15 @@ def execute(notebook, folder: Path):
     return notebook
 
 
-def check(notebook, source: Path) -> None:
-    """Raises RunError for an output with warnings or absolute paths."""
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
-        text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+def problems(cells) -> list[str]:
+    """Outputs that must not be committed: warnings, and absolute paths, which would name a machine."""
+    found = []
+    for output in (output for cell in cells for output in cell.get("outputs", ())):
+        texts = (output.get("text", ""), output.get("data", {}).get("text/plain", ""))
+        text = "".join(part if isinstance(part, str) else "".join(part) for part in texts)
         if output.get("name") == "stderr" or ABSOLUTE_PATH.search(text):
-            raise _cli.RunError(f"{source.name}: an output has warnings or absolute paths:\n{text}")
+            found.append(text)
+    return found
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main():
     from simam_repro.reporting import evaluation_table, write_evaluation
 
     trained = load_trained(arguments.run, _cli.archive_folders(), arguments.device)
-    print(f"measuring {trained.checkpoint.name} weights of {_cli.relative(trained.run.path)} on {trained.device}", flush=True)
+    print(f"measuring {_cli.relative(trained.checkpoint)} on {trained.device}", flush=True)
     evaluation = evaluate(trained, arguments.batch_size)
     written = write_evaluation(trained, evaluation)
     print(evaluation_table(evaluation))

@@ -13,7 +13,7 @@ def parse_arguments():
     parser.add_argument("--top", type=_cli.positive, default=3, metavar="K", help="classes to show for each; default 3")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions there too")
     parser.add_argument("--eval-grid", action="store_true", help="draw 18 eval images of the run instead")
-    parser.add_argument("--output", type=_cli.png, metavar="PNG", help="of --eval-grid; default RUN/figures/eval_grid.png")
+    parser.add_argument("--output", type=_cli.png, metavar="PNG", help="default RUN/figures/eval_grid.png")
     _cli.add_device_option(parser)
     # Options may stand between the images too.
     arguments = parser.parse_intermixed_args()

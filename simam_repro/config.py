@@ -142,8 +142,8 @@ def build_experiment(values: dict, origin: str = "experiment") -> Experiment:
 
 
 def smoke(experiment: Experiment) -> Experiment:
-    """The same experiment cut to 1 epoch of 2 train and 2 eval batches of at most 8 images."""
-    batch_size = min(experiment.data.batch_size, 8)
+    """The same experiment cut to 1 epoch of 2 train and 2 eval batches of at most 4 images."""
+    batch_size = min(experiment.data.batch_size, 4)
     limits = {"batch_size": batch_size, "train_limit": 2 * batch_size, "eval_limit": 2 * batch_size}
     return experiment.model_copy(
         update={

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simam_repro.data import class_folders
 from simam_repro.data.archives import Source, is_official, locate, own_archive_checksum
-from simam_repro.data.prepared import PreparedData
+from simam_repro.data.prepared import PreparedData, prepare_once
 from simam_repro.errors import UserError
 
 CLASSES = (
@@ -29,18 +29,19 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
     if config.archive:
         return _from_own_zip(Path(config.archive), root, progress)
     folder = root / ("caltech101_16_miniature" if config.allow_miniature else "caltech101_16")
-    manifest = class_folders.read_manifest(folder)
-    if manifest is None:
+
+    def unpack() -> None:
         archive = locate(SOURCE, archive_folders, progress)
         official = is_official(SOURCE, archive)
         if not official:
             warn(f"{archive} has not the official checksum of {SOURCE.title}; its contents are checked instead")
-        manifest = class_folders.unpack(
+        class_folders.unpack(
             archive, folder, parent="101_ObjectCategories", classes=CLASSES, inner=INNER,
             check=lambda images: _check_contents(images, archive, config.allow_miniature),
             entries={"official": official, "stand_in": config.allow_miniature}, progress=progress,
         )  # fmt: skip
-    return class_folders.open_unpacked(folder, manifest, "caltech101_16")
+
+    return class_folders.open_unpacked(folder, prepare_once(folder, unpack), "caltech101_16")
 
 
 def _check_contents(images: dict, archive: Path, allow_miniature: bool) -> None:
@@ -60,13 +61,14 @@ def _check_contents(images: dict, archive: Path, allow_miniature: bool) -> None:
 
 def _from_own_zip(archive: Path, root: Path, progress: bool) -> PreparedData:
     folder = root / f"{archive.stem}-{own_archive_checksum(archive)[:12]}"
-    manifest = class_folders.read_manifest(folder)
-    if manifest is None:
-        manifest = class_folders.unpack(
+
+    def unpack() -> None:
+        class_folders.unpack(
             archive, folder, parent="Images", check=lambda images: _check_sixteen(images, archive),
             entries={"official": False, "stand_in": False}, progress=progress,
         )  # fmt: skip
-    return class_folders.open_unpacked(folder, manifest, archive.stem)
+
+    return class_folders.open_unpacked(folder, prepare_once(folder, unpack), archive.stem)
 
 
 def _check_sixteen(images: dict, archive: Path) -> None:

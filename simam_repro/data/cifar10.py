@@ -12,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from simam_repro.data.archives import Source, checksum, is_official, locate, own_archive_checksum, read_archive
-from simam_repro.data.prepared import ArrayImages, PreparedData, Split
+from simam_repro.data.prepared import ArrayImages, PreparedData, Split, prepare_once
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_folder, read_json, write_json
+from simam_repro.storage import atomic_folder, write_json
 
 TRAIN_IMAGES, EVAL_IMAGES = 50_000, 10_000
 SOURCE = Source(
@@ -31,12 +31,14 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
     folder = root / ("cifar10_miniature" if config.allow_miniature else "cifar10")
     if config.archive:
         folder = root / f"cifar10-{own_archive_checksum(config.archive)[:12]}"
-    if not (folder / "manifest.json").is_file():
+
+    def unpack() -> None:
         archive = Path(config.archive) if config.archive else locate(SOURCE, archive_folders, progress)
         if not is_official(SOURCE, archive):
             warn(f"{archive} has not the official checksum of {SOURCE.title}; its contents are checked instead")
         _unpack(archive, folder, config.allow_miniature, progress)
-    manifest = read_json(folder / "manifest.json")
+
+    manifest = prepare_once(folder, unpack)
     return PreparedData(
         "cifar10", manifest["sha256"], manifest["stand_in"], tuple(manifest["classes"]),
         train=_open_split(folder, "train"), eval=_open_split(folder, "eval"),

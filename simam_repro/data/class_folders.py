@@ -13,7 +13,7 @@ from tqdm import tqdm
 from simam_repro.data.archives import checksum, read_archive
 from simam_repro.data.prepared import FileImages, PreparedData, Split
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_folder, read_json, write_json
+from simam_repro.storage import atomic_folder, write_json
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 EVAL_EVERY = 5
@@ -21,8 +21,8 @@ EVAL_EVERY = 5
 
 def unpack(
     archive: Path, folder: Path, *, parent: str, check, entries: dict, classes=None, inner=None, progress=True
-) -> dict:
-    """Unpack `<anything>/<parent>/<class>/<image>` of `archive` into `folder`; return its manifest.
+) -> None:
+    """Unpack `<anything>/<parent>/<class>/<image>` of `archive` into `folder`, with its manifest.json.
 
     Spaces in class and file names become underscores (as both original experiments do); files that
     are not images by their name, hidden files and other folders are left out and listed.
@@ -64,13 +64,6 @@ def unpack(
             "images": {name: sorted(files) for name, files in sorted(images.items())},
         }
         write_json(temporary / "manifest.json", manifest)
-    return manifest
-
-
-def read_manifest(folder: Path) -> dict | None:
-    """The manifest of an unpacked set, None when there is none."""
-    path = folder / "manifest.json"
-    return read_json(path) if path.is_file() else None
 
 
 def open_unpacked(folder: Path, manifest: dict, name: str) -> PreparedData:

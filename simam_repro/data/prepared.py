@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Callable, Protocol
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image, ImageOps
+
+from simam_repro.storage import read_json
 
 
 class Images(Protocol):
@@ -71,6 +74,20 @@ class Split:
         if limit is None or limit >= len(self):
             return np.arange(len(self))
         return np.arange(limit) * len(self) // limit
+
+
+def prepare_once(folder: Path, make: Callable[[], None]) -> dict:
+    """The manifest.json of a prepared folder; `make()` writes the folder first when it is not there.
+
+    Processes that want the same folder at the same time wait for the one that makes it.
+    """
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not manifest.is_file():
+                make()
+    return read_json(manifest)
 
 
 @dataclass(frozen=True)

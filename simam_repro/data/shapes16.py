@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from simam_repro.data import class_folders
-from simam_repro.data.prepared import PreparedData
+from simam_repro.data.prepared import PreparedData, prepare_once
 from simam_repro.storage import atomic_path
 
 IMAGES_PER_CLASS = 60
@@ -61,15 +61,16 @@ FIGURES = {
 def prepare(config, root: Path, archive_folders, warn, progress: bool) -> PreparedData:
     """shapes16, generated into `<root>/archives/shapes16.zip` on first use."""
     folder = root / "shapes16"
-    manifest = class_folders.read_manifest(folder)
-    if manifest is None:
+
+    def unpack() -> None:
         archive = root / "archives" / "shapes16.zip"
         write_archive(archive, progress=progress)
-        manifest = class_folders.unpack(
+        class_folders.unpack(
             archive, folder, parent="Images", check=lambda images: None,
             entries={"official": True, "stand_in": True}, progress=progress,
         )  # fmt: skip
-    return class_folders.open_unpacked(folder, manifest, "shapes16")
+
+    return class_folders.open_unpacked(folder, prepare_once(folder, unpack), "shapes16")
 
 
 def write_archive(path: Path, images_per_class: int = IMAGES_PER_CLASS, seed: int = SEED, progress: bool = True) -> None:

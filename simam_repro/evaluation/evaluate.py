@@ -18,11 +18,12 @@ from simam_repro.training.environment import describe_environment
 ENVIRONMENT = ("device", "gpu", "cpu", "threads", "paddle")
 
 
-def evaluate(trained: Trained, batch_size: int | None = None) -> dict:
+def evaluate(trained: Trained, batch_size: int | None = None, budget_s: float = 3.0) -> dict:
     """The content of evaluation.json: accuracy, confusion matrix and speed on the eval images.
 
     Args:
         batch_size: images in a batch; None: that of the run's config.
+        budget_s: see `network_throughput`.
     Returns:
         name, seed, attention, backbone, parameters, data; checkpoint, its epoch and the recorded_top1 of
         that epoch while training; images; loss (plain cross-entropy, nats), top1, top5 (fractions);
@@ -36,7 +37,7 @@ def evaluate(trained: Trained, batch_size: int | None = None) -> dict:
     config = experiment.data.model_copy(update={"batch_size": batch_size} if batch_size else {})
     loaders = build_loaders(trained.data, config, experiment.seed)
     labels = trained.data.eval.labels[loaders.eval_indices]
-    network_alone = network_throughput(trained.network, _first_images(loaders.eval))
+    network_alone = network_throughput(trained.network, _first_images(loaders.eval), budget_s)
 
     begin = time.perf_counter()
     logits = predict_logits(trained.network, loaders.eval)

@@ -33,9 +33,9 @@ def plot_curves(run_dirs, path) -> None:
     records = [_read_records(run) for run in runs]
     experiments = [run.read_experiment() for run in runs]
     labels = _labels(runs, experiments)
-    single = len(runs) == 1
+    single, stand_in = len(runs) == 1, any(map(_is_stand_in, runs, experiments))
     figure = _one_run(records[0]) if single else _several_runs(records, labels, _looks(experiments))
-    set_title(figure, labels[0] if single else "", any(_is_stand_in(run, experiment) for run, experiment in zip(runs, experiments)))
+    set_title(figure, labels[0] if single else "", stand_in)
     save_figure(figure, path)
 
 
@@ -97,7 +97,7 @@ def _draw(panel, records, key, label, look) -> None:
 def _dress(panel, quantity: str) -> None:
     panel.set_xlabel("epoch")
     panel.set_ylabel(quantity)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     panel.tick_params(labelbottom=True)
     panel.grid(alpha=0.3)
     if quantity.endswith(ACCURACY):

@@ -107,7 +107,7 @@ def plot_predictions(data: PreparedData, indices, probabilities, image_size: int
 
 def plot_confusion(matrix: np.ndarray, classes, path, weights: str = "best", stand_in: bool = False) -> None:
     """Counts, row true and column predicted; shading is the share of the row. `weights` names them in the title."""
-    side = 2.5 + 0.42 * len(classes)
+    side = max(5.0, 2.5 + 0.42 * len(classes))
     figure = new_figure(side, side)
     axes = figure.subplots()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
