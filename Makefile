@@ -12,7 +12,7 @@ export SIMAM_ARCHIVES ?= $(abspath ../shared/data)
 endif
 
 READY = $(VENV)/.ready
-RUN = $(VENV)/bin/python
+PY = $(VENV)/bin/python
 
 # SIMAM=off trains the other half of the pair.
 SIMAM ?= on
@@ -26,7 +26,8 @@ EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-paddle26 $(EXPERIMENTS) \
-        caltech-towernet-off cifar-alexnet-off data-caltech data-cifar visualdl lock clean
+        caltech-towernet-off cifar-alexnet-off \
+        evaluate predict curves attention summary matrix keep show-data data-caltech data-cifar visualdl lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 23
@@ -38,13 +39,13 @@ $(READY): requirements.txt requirements.lock requirements-cpu.txt requirements-c
 	@touch $@
 
 demo: $(READY)  ## train TowerNet without and with SimAM on the embedded data set (3 minutes)
-	$(RUN) scripts/demo.py $(if $(SEED),--seed $(SEED))
+	$(PY) scripts/demo.py $(if $(SEED),--seed $(SEED))
 
 test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
-	$(RUN) -m pytest -q -n auto --maxprocesses 4 $(ARGS)
+	$(PY) -m pytest -q -n auto --maxprocesses 4 $(ARGS)
 
 test-slow: $(READY)  ## run the tests that take long or need a browser
-	$(RUN) -m pytest -q -m "slow or browser" $(ARGS)
+	$(PY) -m pytest -q -m "slow or browser" $(ARGS)
 
 test-paddle26: .venv-paddle26/.ready  ## run the tests of the commands under Paddle 2.6.2, the level of the CUDA wheel
 	.venv-paddle26/bin/python -m pytest -q -n auto --maxprocesses 4 tests/test_commands.py tests/test_training.py tests/test_simam.py tests/test_loaders.py $(ARGS)
@@ -57,7 +58,7 @@ test-paddle26: .venv-paddle26/.ready  ## run the tests of the commands under Pad
 # caltech-towernet -> configs/caltech_towernet[_simam].yaml; cifar-NAME -> cifar10_NAME, but for the original's own
 # alexnet; faithful-NAME -> the same below configs/faithful/.
 config = $(subst cifar10_alexnet,alexnet,$(subst cifar_,cifar10_,$(subst -,_,$(1))))$(2)
-TRAIN = $(RUN) scripts/train.py -c configs/$(1).yaml $(OPTIONS)
+TRAIN = $(PY) scripts/train.py -c configs/$(1).yaml $(OPTIONS)
 
 caltech-towernet:     ## TowerNet with SimAM on Caltech101-16 (SIMAM=off, EPOCHS=2, SEED=1, DEVICE=cpu, ARCHIVE=my.zip)
 caltech-alexnet:      ## AlexNet likewise
@@ -80,25 +81,49 @@ caltech-towernet-off cifar-alexnet-off:
 compare-%: $(READY)  ## compare-caltech-towernet, ...: train both halves unless they are complete, then compare them
 	$(call TRAIN,$(call config,$*)) --skip-complete
 	$(call TRAIN,$(call config,$*,_simam)) --skip-complete
-	$(RUN) scripts/compare.py -c configs/$(call config,$*).yaml configs/$(call config,$*,_simam).yaml $(OPTIONS)
+	$(PY) scripts/compare.py -c configs/$(call config,$*).yaml configs/$(call config,$*,_simam).yaml $(OPTIONS)
 
 faithful-%: $(READY)  ## faithful-caltech-towernet, ...: the recipe as the original code ran it (configs/faithful/)
 	$(call TRAIN,faithful/$(call config,$*,$(SUFFIX)))
 
+evaluate: $(READY)  ## measure a trained network (RUN=runs/NAME/seed0 or a checkpoint of it)
+	$(PY) scripts/evaluate.py $(RUN) $(ARGS)
+
+predict: $(READY)  ## classify images (RUN=..., IMAGE="a.jpg folder"; without IMAGE: the grid of eval images)
+	$(PY) scripts/predict.py $(RUN) $(or $(IMAGE),--eval-grid) $(ARGS)
+
+curves: $(READY)  ## curves of several runs in one figure (RUN="A B ...")
+	$(PY) scripts/plot_curves.py $(RUN) $(ARGS)
+
+attention: $(READY)  ## SimAM's weight maps and Grad-CAM (RUN=..., IMAGE=...)
+	$(PY) scripts/attention_maps.py $(RUN) $(IMAGE) $(ARGS)
+
+summary: $(READY)  ## layers, FLOPs and memory of a network (CONFIG=...; without it: one line a config)
+	$(PY) scripts/summary.py $(if $(CONFIG),-c $(CONFIG),--all) $(ARGS)
+
+matrix: $(READY)  ## parameters, FLOPs and a smoke run of every config
+	$(PY) scripts/matrix.py $(ARGS)
+
+keep: $(READY)  ## copy the small files of complete runs to results/ (RUN="A B ...")
+	$(PY) scripts/keep_results.py $(RUN)
+
+show-data: $(READY)  ## look at a data set and its augmentation (CONFIG=...)
+	$(PY) scripts/show_data.py -c $(CONFIG) $(ARGS)
+
 data-caltech: $(READY)  ## find or download, verify and unpack Caltech101-16
-	$(RUN) scripts/prepare_data.py -c configs/caltech_towernet.yaml
+	$(PY) scripts/prepare_data.py -c configs/caltech_towernet.yaml $(ARGS)
 
 data-cifar: $(READY)  ## find or download, verify and unpack CIFAR-10
-	$(RUN) scripts/prepare_data.py -c configs/alexnet.yaml
+	$(PY) scripts/prepare_data.py -c configs/alexnet.yaml $(ARGS)
 
 visualdl: $(READY)  ## serve the curves of runs/ (RUNS=folder, PORT=8040)
 	$(VENV)/bin/visualdl --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
 
 lock: $(READY)  ## resolve the lock files anew (needs the network)
-	$(RUN) -m pip install --quiet uv
+	$(PY) -m pip install --quiet uv
 	for name in requirements requirements-cpu; do \
 	  { echo "# Full lock of $$name.txt for CPython 3.11 on x86-64 Linux; \`make lock\` writes it."; \
-	    $(RUN) -m uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+	    $(PY) -m uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
 	      --no-emit-index-url --no-header --no-annotate $$name.txt; } > $$name.lock.new && mv $$name.lock.new $$name.lock; \
 	done
 

@@ -188,9 +188,13 @@ show(scratch / "curves.png")
 print(side_by_side(runs))
 
 # %% [markdown]
-# Read nothing into the difference between the two columns. Three epochs on a few hundred images leave both networks
-# far from trained, another seed can turn the order round, and an accuracy measured on 96 images has a standard error
-# of up to 5 points. The speeds are those of a machine that did other work at the same time.
+# These are not results: three epochs on a few hundred images, and 96 eval images, on which an accuracy has a standard
+# error of up to 5 points. (The speeds are those of a machine that did other work at the same time.)
+#
+# On the real images the half with SimAM is behind after so few epochs, for each of the seeds 0 to 3 that were tried.
+# That has a dull reason. SimAM multiplies its input by about 0.67, and behind three of the four layers no BatchNorm
+# undoes it, so signals and gradients start at a third of their size. A constant 0.68 in SimAM's place slows the start
+# nearly as much. What remains after 100 epochs is another question: the one that the full runs are for.
 
 # %% [markdown]
 # ## Predictions

@@ -64,3 +64,15 @@ def real_archive_folders():
     if not folders:
         pytest.skip("SIMAM_ARCHIVES names no folder with real archives")
     return folders
+
+
+@pytest.fixture(scope="session")
+def smoke_data(tmp_path_factory):
+    """Options and environment that point at real archives when they are at hand, else at miniatures."""
+    if os.environ.get("SIMAM_ARCHIVES"):
+        return [], {}
+    folder = tmp_path_factory.mktemp("miniatures")
+    miniatures.write_caltech(folder / "archives" / "101_ObjectCategories.tar.gz")
+    miniatures.write_cifar(folder / "archives" / "cifar-10-python.tar.gz")
+    options = ["-o", f"data.root={folder}", "-o", "data.allow_miniature=true"]
+    return options, {"SIMAM_ARCHIVES": str(folder / "archives")}

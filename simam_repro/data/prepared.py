@@ -1,5 +1,8 @@
 """What a prepared data set is: images that open by index, their labels and stable ids."""
 
+import hashlib
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Protocol
@@ -83,11 +86,16 @@ def prepare_once(folder: Path, make: Callable[[], None]) -> dict:
     """
     manifest = folder / "manifest.json"
     if not manifest.is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with FileLock(_lock_file(folder)):
             if not manifest.is_file():
                 make()
     return read_json(manifest)
+
+
+def _lock_file(folder: Path) -> Path:
+    """In the system's temporary folder, so that nothing is left beside the data."""
+    digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
+    return Path(tempfile.gettempdir()) / f"simam_repro-{os.getuid()}-{digest[:16]}.lock"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ OVERVIEW_HEADER = ("config", "dataset", "image", "backbone", "parameters", "GFLO
 
 def network_table(experiment: Experiment) -> str:
     """A line for each layer of the experiment's network, then its totals, as text."""
-    summary, _ = _measure(experiment)
+    summary, _ = measure_network(experiment)
     rows = [("layer", "type", "output", "parameters", "MFLOPs")]
     for row in summary.rows:
         shape = " x ".join(map(str, row.output_shape))
@@ -46,7 +46,7 @@ def find_configs(folder) -> list[Path]:
 
 
 def _overview(experiment: Experiment) -> tuple[str, ...]:
-    summary, count = _measure(experiment)
+    summary, count = measure_network(experiment)
     flops = f"{summary.flops / 1e9:.3f}" + ("+" if summary.not_counted else "")
     config = experiment.data
     return (
@@ -55,7 +55,7 @@ def _overview(experiment: Experiment) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _measure(experiment: Experiment) -> tuple[Summary, int]:
+def measure_network(experiment: Experiment) -> tuple[Summary, int]:
     """The summary of the experiment's network, and how many attention layers it has."""
     return _measure_model(experiment.model, expected_classes(experiment.data), experiment.data.image_size)
 
