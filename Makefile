@@ -27,7 +27,7 @@ EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-paddle26 $(EXPERIMENTS) \
         caltech-towernet-off cifar-alexnet-off \
-        evaluate predict curves attention summary matrix keep show-data data-caltech data-cifar visualdl lock clean
+        evaluate predict curves attention summary matrix keep notebooks test-notebooks show-data data-caltech data-cifar visualdl lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 23
@@ -106,6 +106,16 @@ matrix: $(READY)  ## parameters, FLOPs and a smoke run of every config
 
 keep: $(READY)  ## copy the small files of complete runs to results/ (RUN="A B ...")
 	$(PY) scripts/keep_results.py $(RUN)
+
+notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks anew (3 minutes)
+	$(PY) scripts/build_notebooks.py $(ARGS)
+
+test-notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks as a test, outputs not kept
+	$(PY) -m pytest -q -m slow tests/test_notebooks.py
+
+$(VENV)/.notebooks: requirements-notebooks.txt $(READY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-notebooks.txt
+	@touch $@
 
 show-data: $(READY)  ## look at a data set and its augmentation (CONFIG=...)
 	$(PY) scripts/show_data.py -c $(CONFIG) $(ARGS)

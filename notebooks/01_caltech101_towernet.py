@@ -191,10 +191,10 @@ print(side_by_side(runs))
 # These are not results: three epochs on a few hundred images, and 96 eval images, on which an accuracy has a standard
 # error of up to 5 points. (The speeds are those of a machine that did other work at the same time.)
 #
-# On the real images the half with SimAM is behind after so few epochs, for each of the seeds 0 to 3 that were tried.
-# That has a dull reason. SimAM multiplies its input by about 0.67, and behind three of the four layers no BatchNorm
-# undoes it, so signals and gradients start at a third of their size. A constant 0.68 in SimAM's place slows the start
-# nearly as much. What remains after 100 epochs is another question: the one that the full runs are for.
+# One thing to know when reading such early curves: SimAM multiplies every input by a weight between 0.62 and 1, mostly
+# near 0.67, and behind three of the four layers no BatchNorm undoes it. The half with SimAM therefore starts with
+# smaller signals and gradients, apart from any attention. What remains of that after 100 epochs, and over several
+# seeds, is the question that the full runs are for.
 
 # %% [markdown]
 # ## Predictions
@@ -209,8 +209,8 @@ show(runs[1] / "figures" / "predictions.png", 620)
 # ## Where SimAM puts its weight
 #
 # The weights of the four SimAM layers, averaged over the channels, on four eval images. At 128 pixels the last map has
-# a single neuron, which is always the mean of its channel: SimAM multiplies all by 0.62 there. (At the 256 pixels of the
-# experiment it is 2x2.)
+# a single neuron, which is always the mean of its channel: SimAM multiplies all by 0.62 there. (At the 256 pixels of
+# the experiment it is 2x2.)
 
 # %%
 maps, _ = write_attention_figures(load_trained(runs[1], device="cpu"))
@@ -219,6 +219,7 @@ show(maps)
 # %% [markdown]
 # ## From here to a result
 #
-# - `make caltech-towernet` and `make caltech-towernet-off` train the pair as it was meant, `make visualdl` shows the curves.
+# - `make caltech-towernet` and `make caltech-towernet-off` train the pair as it was meant; `make visualdl` shows the
+#   curves.
 # - One pair is one draw. Train several seeds of both (`SEED=1`, `SEED=2`, ...) and compare the pairs.
 # - The best epoch, chosen on the eval images, flatters every run: look at the final epoch's accuracy beside it.

@@ -159,7 +159,8 @@ print(side_by_side(runs))
 
 # %% [markdown]
 # Read nothing into the difference between the two columns: a few steps on one percent of the data, one run each, and
-# 256 eval images, which give an accuracy a standard error of up to 3 points. The speeds are those of a machine that did other work at the same time.
+# 256 eval images, which give an accuracy a standard error of up to 3 points. (The speeds are those of a machine that did
+# other work at the same time.)
 
 # %% [markdown]
 # ## Predictions

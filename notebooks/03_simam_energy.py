@@ -161,8 +161,8 @@ print(f"energy at the slope with the printed minus: {np.median(excess):.1f} time
 # $$
 #
 # The second form is the one that code computes. The paper writes $\hat\sigma^2$ with $1/M$; its code,
-# and both PaddlePaddle reproductions, divide by $M - 1$. What the shortcut changes can be said exactly, as leaving one neuron out
-# shifts mean and variance by known amounts:
+# and both PaddlePaddle reproductions, divide by $M - 1$. What the shortcut changes can be said exactly, as leaving
+# one neuron out shifts mean and variance by known amounts:
 #
 # $$
 # t - \mu_t = \frac{M}{M-1}\,(t - \hat\mu), \qquad

@@ -36,7 +36,8 @@ def main():
     )
     for path in paths:
         print(f"figure: {_cli.relative(path)}")
-    print("both are in the run's VisualDL log, too: make visualdl")
+    if trained.run.visualdl.is_dir():
+        print("both are in the run's VisualDL log, too: make visualdl")
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def test_every_backbone_has_a_feature_layer(backbone):
 
 def test_grad_cam_layer_by_name():
     trained = SimpleNamespace(network=build(), experiment=SimpleNamespace(model=Model()))
-    assert grad_cam_layer(trained) is trained.network.inceptions
+    assert grad_cam_layer(trained) is trained.network.stem
     assert grad_cam_layer(trained, "stem.7") is trained.network.stem[7]
     with pytest.raises(UserError, match="no layer stm.7; did you mean stem.7"):
         grad_cam_layer(trained, "stm.7")

@@ -1,4 +1,4 @@
-"""The committed notebooks: in step with their .py, executed, small, and free of this machine. Executing them is slow."""
+"""The committed notebooks: in step with their .py, executed, small, and free of a machine's traces."""
 
 import json
 
@@ -55,7 +55,8 @@ def test_executed_small_and_without_traces(source):
 
 @pytest.mark.parametrize("source", SOURCES[:2], ids=lambda source: source.stem)
 def test_the_data_is_named(source):
-    texts = ["".join(output.get("text", "")) for cell in committed(source)["cells"] for output in cell.get("outputs", ())]
+    outputs = [output for cell in committed(source)["cells"] for output in cell.get("outputs", ())]
+    texts = ["".join(output.get("text", "")) for output in outputs]
     assert any("data used below: " in text and "used here: " in text for text in texts)
 
 

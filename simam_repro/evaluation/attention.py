@@ -13,9 +13,9 @@ from simam_repro.errors import UserError
 from simam_repro.models import SimAM, attention_layers
 from simam_repro.models.simam import inverse_energy
 
-# Backbone -> the layer that makes its last feature map, before pooling or flattening takes space away.
+# Backbone -> the layer whose output is the last map that still shows a place.
 FEATURE_LAYERS: dict[str, Callable[[nn.Layer], nn.Layer]] = {
-    "towernet": lambda network: network.inceptions,
+    "towernet": lambda network: network.stem,  # behind it the maps shrink to 2x2, or 1x1 at 128 pixels
     "alexnet": lambda network: network.features,
     "resnet50": lambda network: network.layer4,
     "vgg19": lambda network: network.features,

@@ -27,7 +27,7 @@ EVAL_IMAGES, MOST_IMAGES = 4, 32
 
 
 def write_attention_figures(on, off=None, files=(), layers=None, cam_layer=None, output_dir=None) -> list[Path]:
-    """Write attention_maps.png and grad_cam.png of a network with SimAM; log them in its VisualDL, too.
+    """Write attention_maps.png and grad_cam.png of a network with SimAM; add them to its VisualDL log.
 
     Args:
         on: `simam_repro.evaluation.Trained` with SimAM.
@@ -67,7 +67,8 @@ def find_other_half(run: RunFolder) -> Path | None:
     experiment = run.read_experiment()
     name = experiment.name
     other = name.removesuffix("_simam") if name.endswith("_simam") else f"{name}_simam"
-    candidate = RunFolder(run.path.resolve().parents[1] / other / run.path.resolve().name)
+    path = run.path.resolve()
+    candidate = RunFolder(path.parent.parent / other / path.name)
     if not candidate.best.is_dir():
         return None
     theirs = candidate.read_experiment()
