@@ -270,7 +270,7 @@ def test_flat_keys(minimal):
 def test_smoke_cuts_the_run_and_nothing_else(minimal):
     full = load_config(minimal, ["data.image_size=128", "train.epochs=50", "data.batch_size=128"])
     small = smoke(full)
-    assert (small.data.batch_size, small.data.train_limit, small.data.eval_limit) == (8, 16, 16)
+    assert (small.data.batch_size, small.data.train_limit, small.data.eval_limit) == (4, 8, 8)
     before, after = full.to_flat(), small.to_flat()
     cut = {"data.batch_size", "data.train_limit", "data.eval_limit", "train.epochs", "logging.step_interval"}
     assert {key for key in before if before[key] != after[key]} == cut
