@@ -15,7 +15,6 @@ sys.path.insert(0, str(PROJECT_ROOT))
 from simam_repro.config import Experiment, Train, load_config, smoke  # noqa: E402
 from simam_repro.errors import RunError, UserError  # noqa: E402
 
-
 # Warnings that Paddle gives about itself; none concerns a user of this project.
 PADDLE_CHATTER = (
     "No ccache found",
@@ -86,7 +85,9 @@ def add_change_options(parser: argparse.ArgumentParser) -> None:
     """--device, --seed and --smoke, for `read_experiment`."""
     parser.add_argument("--device", metavar="auto|cpu|gpu|gpu:N", help="same as -o train.device=...")
     parser.add_argument("--seed", metavar="N", help="same as -o seed=N")
-    parser.add_argument("--smoke", action="store_true", help="1 epoch of 2 train and 2 eval batches of at most 4 images")
+    parser.add_argument(
+        "--smoke", action="store_true", help="1 epoch of 2 train and 2 eval batches of at most 4 images"
+    )
 
 
 def add_config_options(parser: argparse.ArgumentParser, required: bool = True) -> None:

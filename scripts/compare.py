@@ -9,7 +9,9 @@ import _cli
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders")
-    parser.add_argument("-c", "--configs", nargs="+", default=[], metavar="CONFIG", help="or the default run folders of these configs")
+    parser.add_argument(
+        "-c", "--configs", nargs="+", default=[], metavar="CONFIG", help="or the default run folders of these configs"
+    )
     _cli.add_override_option(parser)
     _cli.add_change_options(parser)
     parser.add_argument("--output", type=_cli.png, metavar="PNG", help="default: beside the first run, as compare.png")

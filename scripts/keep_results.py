@@ -10,7 +10,9 @@ import _cli
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
-    parser.add_argument("--to", type=Path, default=_cli.PROJECT_ROOT / "results", metavar="DIR", help="default: results/")
+    parser.add_argument(
+        "--to", type=Path, default=_cli.PROJECT_ROOT / "results", metavar="DIR", help="default: results/"
+    )
     arguments = parser.parse_args()
 
     from simam_repro.runs import RunFolder, default_run_dir

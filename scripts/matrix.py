@@ -30,7 +30,11 @@ def main():
             continue
         experiment = _cli.load_config(config, arguments.override)
         summary, attention = measure_network(experiment)
-        print(f"{experiment.name:30s} {summary.parameters:12,d} {summary.flops / 1e9:8.2f} {attention:13d}  ", end="", flush=True)
+        print(
+            f"{experiment.name:30s} {summary.parameters:12,d} {summary.flops / 1e9:8.2f} {attention:13d}  ",
+            end="",
+            flush=True,
+        )
         outcome, passed = smoke_run(config, arguments.override)
         print(outcome, flush=True)
         failed += [] if passed else [experiment.name]

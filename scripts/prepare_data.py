@@ -17,7 +17,9 @@ def main():
     data = prepare_data(experiment.data, _cli.archive_folders())
     loaders = build_loaders(data, experiment.data, experiment.seed)
     stand_in = " (stand-in data)" if data.stand_in else ""
-    print(f"{data.name}{stand_in}: {len(data.classes)} classes, {len(data.train)} train and {len(data.eval)} eval images")
+    print(
+        f"{data.name}{stand_in}: {len(data.classes)} classes, {len(data.train)} train and {len(data.eval)} eval images"
+    )
     print(f"{len(loaders.train)} and {len(loaders.eval)} batches of {experiment.data.batch_size}")
     train, evaluation = (Counter(split.labels.tolist()) for split in (data.train, data.eval))
     for label, name in enumerate(data.classes):

@@ -27,7 +27,10 @@ def main():
     arguments = parser.parse_args()
 
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
-        fail(f"Python {platform.python_version()} is not one of 3.10 to 3.12: name another, as in `make setup PYTHON=python3.11`")
+        fail(
+            f"Python {platform.python_version()} is not one of 3.10 to 3.12: "
+            "name another, as in `make setup PYTHON=python3.11`"
+        )
     kind = choose(arguments.paddle, compute_capabilities())
     requirements = requirements_file(kind)
     print(f"installing {requirements.name} into {arguments.folder} (once; takes a few minutes)", flush=True)
@@ -53,7 +56,7 @@ def compute_capabilities() -> list[float]:
 
 
 def choose(wanted: str, capabilities: list[float]) -> str:
-    """"cpu" or "gpu"."""
+    """ "cpu" or "gpu"."""
     if wanted != "auto":
         return wanted
     low, high = CAPABILITIES
@@ -61,8 +64,8 @@ def choose(wanted: str, capabilities: list[float]) -> str:
         return "gpu"
     if capabilities:
         print(
-            f"note: the GPUs here have compute capability {', '.join(map(str, capabilities))}; the paddlepaddle-gpu on\n"
-            f"PyPI has code for {low} to {high}. The CPU packages are installed instead. To use the GPU, replace\n"
+            f"note: the GPUs here have compute capability {', '.join(map(str, capabilities))}; the paddlepaddle-gpu\n"
+            f"on PyPI has code for {low} to {high}. The CPU packages are installed instead. To use the GPU, replace\n"
             f"paddlepaddle in the environment by Paddle 3 for CUDA, as Paddle's installation guide describes."
         )
     return "cpu"

@@ -21,16 +21,18 @@ RGB = tuple[float, float, float]
 
 class _Section(BaseModel):
     # Strict: `epochs: yes` or `flip: "0.5"` is a mistake, not a number.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Augment(_Section):
     """Random changes to a training image, in the order they are applied."""
 
-    resize: Optional[int] = Field(None, ge=8, le=4096, description="side of the square before the rest; null: image_size")
-    color_jitter: float = Field(0.0, ge=0.0, lt=1.0, description="brightness, contrast, saturation: factor in 1 +- this")
+    resize: Optional[int] = Field(
+        None, ge=8, le=4096, description="side of the square before the rest; null: image_size"
+    )
+    color_jitter: float = Field(
+        0.0, ge=0.0, lt=1.0, description="brightness, contrast, saturation: factor in 1 +- this"
+    )
     crop_scale: Optional[tuple[float, float]] = Field(
         None, strict=False, description="random resized crop to image_size: range of area fractions"
     )
@@ -49,7 +51,9 @@ class Data(_Section):
     root: str = Field("data", description="where archives and unpacked sets live; relative to the project")
     archive: Optional[str] = Field(None, description="use this archive; null: search, then download")
     folder: Optional[str] = Field(None, description="for dataset: folder, which has {train,eval}/<class>/ or <class>/")
-    allow_miniature: bool = Field(False, description="accept an archive with other counts than the official; marked stand-in")
+    allow_miniature: bool = Field(
+        False, description="accept an archive with other counts than the official; marked stand-in"
+    )
     image_size: int = Field(256, ge=8, le=2048, description="side of the square the network sees, pixels")
     batch_size: int = Field(32, ge=1, le=65536)
     drop_last: bool = Field(False, description="drop the incomplete last training batch")

@@ -23,7 +23,7 @@ def select_device(name: str) -> str:
         return paddle.set_device("cpu") and "cpu"
     index = int(name.partition(":")[2] or 0)
     if index >= count:
-        built = "" if paddle.is_compiled_with_cuda() else " (this Paddle is a CPU build: `make clean-venv setup PADDLE=gpu`)"
+        built = "" if paddle.is_compiled_with_cuda() else " (this Paddle is a CPU build: `make clean setup PADDLE=gpu`)"
         raise UserError(f"train.device: {name} asked for, but Paddle sees {count} GPU(s){built}; use cpu or auto")
     _check_capability(index)
     paddle.set_flags({"FLAGS_cudnn_deterministic": True})
@@ -37,7 +37,8 @@ def _check_capability(index: int) -> None:
     capability = float(f"{major}.{minor}")
     if paddle.__version__.startswith("2.6.") and not low <= capability <= high:
         raise UserError(
-            f"gpu:{index} has compute capability {capability}; Paddle {paddle.__version__} has code for {low} to {high} only.\n"
+            f"gpu:{index} has compute capability {capability}; "
+            f"Paddle {paddle.__version__} has code for {low} to {high} only.\n"
             f"Install Paddle 3 for CUDA from Paddle's own package index (its installation guide has the command), "
             f"or train with --device cpu"
         )

@@ -19,7 +19,9 @@ OFFICIAL = {
 @pytest.fixture(scope="module", params=OFFICIAL)
 def pair(request):
     """(name, network without, network with SimAM)."""
-    return request.param, *(build_model(Model(backbone=request.param, attention=on), 16, 64) for on in ("none", "simam"))
+    return request.param, *(
+        build_model(Model(backbone=request.param, attention=on), 16, 64) for on in ("none", "simam")
+    )
 
 
 def test_parameters(pair):

@@ -75,9 +75,8 @@ def test_missing_config_suggests_a_near_one():
 
 @pytest.mark.parametrize("config", ["caltech_towernet", "alexnet"])
 def test_no_archive_and_no_network(config, tmp_path):
-    done = script(
-        "train", "-c", ROOT / f"configs/{config}.yaml", "-o", f"data.root={tmp_path}", env={"SIMAM_ARCHIVES": str(tmp_path / "x")}
-    )  # fmt: skip
+    archives = {"SIMAM_ARCHIVES": str(tmp_path / "x")}
+    done = script("train", "-c", ROOT / f"configs/{config}.yaml", "-o", f"data.root={tmp_path}", env=archives)
     url = "caltech-101.zip" if config == "caltech_towernet" else "cifar-10-python.tar.gz"
     assert_refused(done, str(tmp_path / "archives"), str(tmp_path / "x"), url, "make demo")
     assert not any(tmp_path.iterdir()) or os.listdir(tmp_path) == ["archives"] and not os.listdir(tmp_path / "archives")

@@ -24,7 +24,10 @@ def blocks(language: str) -> list[str]:
 
 
 COMMANDS = [
-    line.split("  #")[0].split(" # ")[0].strip() for block in blocks("bash") for line in block.splitlines() if line.strip()
+    line.split("  #")[0].split(" # ")[0].strip()
+    for block in blocks("bash")
+    for line in block.splitlines()
+    if line.strip()
 ]
 
 
@@ -89,7 +92,9 @@ def test_config_example(tmp_path):
     values["base"] = str(ROOT / "configs" / values["base"])
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
     experiment = load_config(tmp_path / "mine.yaml")
-    assert experiment.name == "my_experiment" and experiment.data.image_size == 128 and experiment.model.e_lambda == 1e-3
+    assert (
+        experiment.name == "my_experiment" and experiment.data.image_size == 128 and experiment.model.e_lambda == 1e-3
+    )
 
 
 def test_links_lead_somewhere():
@@ -98,7 +103,9 @@ def test_links_lead_somewhere():
 
 
 def test_demo_numbers_are_those_of_its_results():
-    results = [RunFolder(ROOT / "results" / name / "seed0").read_result() for name in ("demo_towernet", "demo_towernet_simam")]
+    results = [
+        RunFolder(ROOT / "results" / name / "seed0").read_result() for name in ("demo_towernet", "demo_towernet_simam")
+    ]
     off, on = (f"{result['final']['eval_acc']:.2%}".replace("%", " %") for result in results)
     for readme in (README, CHINESE):
         assert off in readme and on in readme
@@ -126,5 +133,7 @@ def test_no_reference_to_a_machine():
     pattern = re.compile(r"/(?:home|root|work|Users)/\w")
     for name in tracked:
         # Tests have such paths as examples.
-        if not name.startswith("tests/") and name.endswith((".py", ".md", ".yaml", ".json", ".jsonl", ".txt", ".ipynb", ".lock", "Makefile")):
+        if not name.startswith("tests/") and name.endswith(
+            (".py", ".md", ".yaml", ".json", ".jsonl", ".txt", ".ipynb", ".lock", "Makefile")
+        ):
             assert not pattern.search((ROOT / name).read_text(encoding="utf-8")), name

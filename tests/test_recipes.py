@@ -104,7 +104,8 @@ def test_mixup_with_label_smoothing_is_the_mixture_of_smoothed_losses():
     soft = paddle.to_tensor((weight * np.eye(4)[first] + (1 - weight) * np.eye(4)[second]).astype(np.float32))
     objective = Objective(0.1)
     expected = sum(
-        share * float(objective(logits, paddle.to_tensor(labels))) for share, labels in ((weight, first), (1 - weight, second))
+        share * float(objective(logits, paddle.to_tensor(labels)))
+        for share, labels in ((weight, first), (1 - weight, second))
     )
     assert float(objective(logits, soft)) == pytest.approx(expected, rel=1e-5)
 

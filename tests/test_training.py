@@ -91,7 +91,11 @@ def test_result_says_what_it_is_a_result_of(trained):
     assert (result["name"], result["seed"], result["epochs"], result["attention"]) == ("tiny", 3, EPOCHS, "simam")
     assert result["parameters"] == 1_362_176
     assert result["data"]["stand_in"] is True
-    assert (result["data"]["classes"], result["data"]["train_images"], result["data"]["eval_images"]) == (16, TRAIN, EVAL)
+    assert (result["data"]["classes"], result["data"]["train_images"], result["data"]["eval_images"]) == (
+        16,
+        TRAIN,
+        EVAL,
+    )
     assert len(result["data"]["sha256"]) == 64
     records = run.read_metrics()
     assert result["final"] == {key: records[-1][key] for key in ("epoch", "train_acc", "eval_acc", "eval_loss")}
@@ -176,7 +180,9 @@ def test_visualdl_holds_the_numbers_of_the_metrics(trained):
 def test_label_smoothing_is_the_originals_loss(root, tmp_path, monkeypatch):
     """0.9 * nll + 0.1 * mean(-log p), averaged over the samples."""
     losses = []
-    monkeypatch.setattr(Recorder, "on_epoch_end", lambda self, epoch, logs=None: losses.append(self._loss_sum / self._images))
+    monkeypatch.setattr(
+        Recorder, "on_epoch_end", lambda self, epoch, logs=None: losses.append(self._loss_sum / self._images)
+    )
     monkeypatch.setattr(Recorder, "on_eval_begin", _stop)
     seen = []
     forward = Objective.forward
@@ -203,7 +209,9 @@ def _stop(self, logs=None):
 def test_resumed_run_equals_an_unbroken_one(trained, root, tmp_path, monkeypatch):
     begin = Recorder.on_epoch_begin
     monkeypatch.setattr(
-        Recorder, "on_epoch_begin", lambda self, epoch, logs=None: _stop(self) if self.epoch == 2 else begin(self, epoch)
+        Recorder,
+        "on_epoch_begin",
+        lambda self, epoch, logs=None: _stop(self) if self.epoch == 2 else begin(self, epoch),
     )
     with pytest.raises(_Stop):
         fit(experiment(root), tmp_path / "broken")
@@ -275,7 +283,9 @@ def test_weight_decay_is_an_l2_gradient(name):
     from simam_repro.training.optim import build_optimizer
 
     weight = paddle.create_parameter([3], "float32", default_initializer=paddle.nn.initializer.Constant(2.0))
-    optimizer = build_optimizer(Optim(name=name, learning_rate=0.1, weight_decay=0.01), [weight], epochs=1, steps_per_epoch=10)
+    optimizer = build_optimizer(
+        Optim(name=name, learning_rate=0.1, weight_decay=0.01), [weight], epochs=1, steps_per_epoch=10
+    )
     (weight * 0.0).sum().backward()
     optimizer.step()
     moved = 2.0 - weight.numpy()

@@ -85,7 +85,9 @@ def locate(source: Source, folders, progress: bool = True) -> Path:
 def _download(source: Source, target: Path, progress: bool) -> Path:
     with urllib.request.urlopen(source.url, timeout=60) as response, atomic_path(target) as temporary:
         size = int(response.headers.get("Content-Length", 0)) or None
-        bar = tqdm(total=size, unit="B", unit_scale=True, desc=f"download {target.name}", disable=None if progress else True)
+        bar = tqdm(
+            total=size, unit="B", unit_scale=True, desc=f"download {target.name}", disable=None if progress else True
+        )
         with open(temporary, "wb") as file, bar:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
@@ -202,5 +204,3 @@ def _read(opener: Callable[[], BinaryIO], size: int, archive: Path) -> bytes:
     if len(content) != size:
         raise UserError(f"{archive}: a member has not the {size} bytes that its header says; replace the archive")
     return content
-
-

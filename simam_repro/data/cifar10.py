@@ -54,7 +54,9 @@ def _open_split(folder: Path, half: str) -> Split:
 
 def _unpack(archive: Path, folder: Path, miniature: bool, progress: bool) -> None:
     batches = {}
-    members = tqdm(read_archive(archive), desc=f"unpack {archive.name}", unit=" files", disable=None if progress else True)
+    members = tqdm(
+        read_archive(archive), desc=f"unpack {archive.name}", unit=" files", disable=None if progress else True
+    )
     for member in members:
         if member.path.name in ("batches.meta", *BATCHES["train"], *BATCHES["eval"]):
             batches[member.path.name] = unpickle_plain(member.read(), f"{archive}: {member.path}")

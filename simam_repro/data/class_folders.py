@@ -39,7 +39,12 @@ def unpack(
     images: dict[str, list[str]] = {}
     skipped: list[str] = []
     with atomic_folder(folder) as temporary:
-        for member in tqdm(read_archive(archive, inner), desc=f"unpack {archive.name}", unit=" files", disable=None if progress else True):
+        for member in tqdm(
+            read_archive(archive, inner),
+            desc=f"unpack {archive.name}",
+            unit=" files",
+            disable=None if progress else True,
+        ):
             place = _place(member.path, parent, classes)
             if place is None:
                 continue

@@ -39,7 +39,9 @@ def _two_halves(folder: Path) -> tuple[tuple[str, ...], Split, Split]:
         raise UserError(f"data.folder: {folder}: train/ and eval/ differ in the classes {', '.join(differing[:5])}")
 
     def split(half: str) -> Split:
-        named = [(f"{half}/{name}/{file}", label) for label, name in enumerate(halves[half]) for file in halves[half][name]]
+        named = [
+            (f"{half}/{name}/{file}", label) for label, name in enumerate(halves[half]) for file in halves[half][name]
+        ]
         return class_folders.file_split(folder, named)
 
     return tuple(halves["train"]), split("train"), split("eval")
@@ -52,12 +54,16 @@ def _list_classes(folder: Path) -> dict[str, list[str]]:
     classes = {name: _list_images(folder / name) for name in names}
     empty = [name for name, files in classes.items() if not files]
     if empty or not classes:
-        raise UserError(f"data.folder: no images in {', '.join(str(folder / name) for name in empty) or folder}; {LAYOUT}")
+        raise UserError(
+            f"data.folder: no images in {', '.join(str(folder / name) for name in empty) or folder}; {LAYOUT}"
+        )
     return classes
 
 
 def _list_images(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         return sorted(
-            entry.name for entry in entries if class_folders.is_image_name(entry.name) and not entry.name.startswith(".")
+            entry.name
+            for entry in entries
+            if class_folders.is_image_name(entry.name) and not entry.name.startswith(".")
         )

@@ -73,7 +73,9 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
     return class_folders.open_unpacked(folder, prepare_once(folder, unpack), "shapes16")
 
 
-def write_archive(path: Path, images_per_class: int = IMAGES_PER_CLASS, seed: int = SEED, progress: bool = True) -> None:
+def write_archive(
+    path: Path, images_per_class: int = IMAGES_PER_CLASS, seed: int = SEED, progress: bool = True
+) -> None:
     """Write the zip; the same arguments give the same bytes (with the same JPEG encoder)."""
     jobs = [(label, number) for label in range(len(FIGURES)) for number in range(images_per_class)]
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -89,7 +91,7 @@ def draw(name: str, rng: np.random.Generator, side: int = IMAGE_SIDE) -> Image.I
     """One RGB image of class `name`, side x side pixels."""
     mask = _mask(FIGURES[name], rng, side)[..., None]
     foreground, *corners = _colours(rng)
-    y, x = np.mgrid[0:1:side * 1j, 0:1:side * 1j][..., None]
+    y, x = np.mgrid[0 : 1 : side * 1j, 0 : 1 : side * 1j][..., None]
     background = (1 - x) * (1 - y) * corners[0] + x * (1 - y) * corners[1] + y * corners[2]
     noise = rng.normal(0, rng.uniform(2, 10), (side, side, 3))
     pixels = mask * foreground + (1 - mask) * background + noise

@@ -29,9 +29,7 @@ def attach_attention(layers, model_config) -> None:
 def attention_layers(network: nn.Layer) -> dict[str, nn.Layer]:
     """{name of the layer it follows: attention layer}, in network order."""
     suffix = f".{CHILD_NAME}"
-    return {
-        name.removesuffix(suffix): layer for name, layer in network.named_sublayers() if name.endswith(suffix)
-    }
+    return {name.removesuffix(suffix): layer for name, layer in network.named_sublayers() if name.endswith(suffix)}
 
 
 def _apply(layer, inputs, output):

@@ -67,9 +67,7 @@ class TowerNet(nn.Layer):
             ConvBN(256, 256),
             nn.MaxPool2D(2),
         )
-        self.inceptions = nn.Sequential(
-            Inception(), nn.MaxPool2D(2), Inception(), nn.MaxPool2D(2), Inception()
-        )
+        self.inceptions = nn.Sequential(Inception(), nn.MaxPool2D(2), Inception(), nn.MaxPool2D(2), Inception())
         self.average = nn.AdaptiveAvgPool2D(1)
         self.classifier = nn.Linear(256, num_classes)
 

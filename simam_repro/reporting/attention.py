@@ -139,7 +139,7 @@ def _image_grid(images, labels, columns: int, row_height: float):
     axes[rows, 0].axis("off")
     for panel, image, label in zip(axes[:, 0], images, labels):
         panel.imshow(image)
-        short = label if len(label) <= LABEL_LENGTH else f"{label[:LABEL_LENGTH - 3]}..."
+        short = label if len(label) <= LABEL_LENGTH else f"{label[: LABEL_LENGTH - 3]}..."
         panel.set_ylabel(short, fontsize=FONT, parse_math=False)
     return figure, axes[:rows, 1:], axes[rows, 1:]
 
@@ -161,7 +161,7 @@ def _overlay(panel, image: np.ndarray, plane: np.ndarray, scale: Normalize):
 
 
 def _size(maps: np.ndarray, at_one: str) -> str:
-    """"8x8 map"; a 1x1 map also says what that means."""
+    """ "8x8 map"; a 1x1 map also says what that means."""
     height, width = maps.shape[1:]
     return f"{height}x{width} map" + (f": {at_one}" if height == width == 1 else "")
 

@@ -143,7 +143,7 @@ def _labels(runs: list[RunFolder], experiments: list[Experiment]) -> list[str]:
     """Name and seed; the folder where those are not unique."""
     labels = [f"{experiment.name}, seed {experiment.seed}" for experiment in experiments]
     labels = [label if labels.count(label) == 1 else str(run.path) for label, run in zip(labels, runs)]
-    return [label if len(label) <= LONGEST_LABEL else f"…{label[1 - LONGEST_LABEL:]}" for label in labels]
+    return [label if len(label) <= LONGEST_LABEL else f"…{label[1 - LONGEST_LABEL :]}" for label in labels]
 
 
 def _is_stand_in(run: RunFolder, experiment: Experiment) -> bool:

@@ -83,7 +83,7 @@ def _optimizer_tensors(network, optimizer) -> tuple[dict[str, np.ndarray], dict]
             continue
         automatic = next((name for name in names if key.startswith(f"{name}_")), None)
         if automatic is not None:
-            tensors[f"{names[automatic]}/{key[len(automatic) + 1:]}"] = value.numpy()
+            tensors[f"{names[automatic]}/{key[len(automatic) + 1 :]}"] = value.numpy()
     return tensors, scheduler
 
 
