@@ -10,8 +10,13 @@ ROOT = Path(__file__).resolve().parents[1]
 NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
 
 
+# Of the make that runs the tests: its variables and flags are not for the makes in the tests.
+OUTER_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
+
+
 def run(command, env=None, cwd=ROOT, timeout=300) -> subprocess.CompletedProcess:
-    environment = {**os.environ, **NO_NETWORK, **(env or {})}
+    own = {name: value for name, value in os.environ.items() if name not in OUTER_MAKE}
+    environment = {**own, **NO_NETWORK, **(env or {})}
     return subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
     )
