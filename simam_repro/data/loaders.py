@@ -3,10 +3,13 @@
 `paddle.Model.fit` orders its own loaders by the epoch number, whatever the seed; these do not.
 """
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from paddle.io import BatchSampler, DataLoader, Dataset
+import paddle
+from paddle.io import BatchSampler, Dataset
 
 from simam_repro.config import Data
 from simam_repro.data import transforms
@@ -92,16 +95,53 @@ class Mixup:
         weight = np.float32(rng.beta(self.alpha, self.alpha))
         partner = rng.permutation(len(labels))
         soft = np.eye(self.classes, dtype=np.float32)[labels]
-        return (value * weight + value[partner] * (1 - weight) for value in (images, soft))
+        return tuple(value * weight + value[partner] * (1 - weight) for value in (images, soft))
+
+
+@dataclass(frozen=True)
+class BatchLoader:
+    """Iterates over batches as tensors on the current device, made ahead by `num_workers` threads.
+
+    Threads, not paddle.io.DataLoader's processes: those now and then hang for ever under Paddle 2.6
+    (a process that forks while VisualDL's writer thread runs), and Pillow and numpy do their work
+    outside the interpreter's lock. With 0 threads each batch is made when it is asked for.
+    """
+
+    dataset: ImageDataset
+    batch_sampler: EpochSampler
+    collate_fn: Collate
+    num_workers: int = 0
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self):
+        for batch in self._ahead() if self.num_workers else map(self._make, self.batch_sampler):
+            yield [paddle.to_tensor(array) for array in batch]
+
+    def _make(self, keys):
+        return self.collate_fn([self.dataset[key] for key in keys])
+
+    def _ahead(self):
+        pool, pending = ThreadPoolExecutor(self.num_workers), deque()
+        try:
+            for keys in self.batch_sampler:
+                pending.append(pool.submit(self._make, keys))
+                if len(pending) > 2 * self.num_workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
 class Loaders:
-    """Paddle loaders over a data set, with what is needed to name their samples."""
+    """The loaders of a data set, with what is needed to name their samples."""
 
     data: PreparedData
-    train: DataLoader
-    eval: DataLoader
+    train: BatchLoader
+    eval: BatchLoader
     eval_indices: np.ndarray
 
     def set_epoch(self, epoch: int) -> None:
@@ -115,14 +155,8 @@ def build_loaders(data: PreparedData, config: Data, seed: int, mixup_alpha: floa
     Training batches follow (seed, epoch); the eval loader keeps the split's order and augments nothing.
     """
 
-    def loader(dataset: ImageDataset, sampler: EpochSampler, mixup: Mixup | None = None) -> DataLoader:
-        return DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=Collate(config.mean, config.std, mixup),
-            num_workers=config.num_workers,
-            return_list=True,
-        )
+    def loader(dataset: ImageDataset, sampler: EpochSampler, mixup: Mixup | None = None) -> BatchLoader:
+        return BatchLoader(dataset, sampler, Collate(config.mean, config.std, mixup), config.num_workers)
 
     train_indices, eval_indices = data.train.spread(config.train_limit), data.eval.spread(config.eval_limit)
     return Loaders(
