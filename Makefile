@@ -12,6 +12,10 @@ export SIMAM_ARCHIVES ?= $(abspath ../shared/data)
 endif
 
 READY = $(VENV)/.ready
+# The CUDA libraries that setup gathered, where it installed them.
+ifneq ($(wildcard $(VENV)/cuda),)
+export LD_LIBRARY_PATH := $(abspath $(VENV)/cuda)$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH))
+endif
 PY = $(VENV)/bin/python
 
 # SIMAM=off trains the other half of the pair.
@@ -30,7 +34,7 @@ EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet
         evaluate predict curves attention summary matrix keep notebooks test-notebooks show-data data-caltech data-cifar visualdl lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 23
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "%-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY)  ## create .venv and install the packages (done by every other target on first use)
 
@@ -48,7 +52,7 @@ test-slow: $(READY)  ## run the tests that take long or need a browser
 	$(PY) -m pytest -q -m "slow or browser" --ignore tests/test_notebooks.py $(ARGS)
 
 test-paddle26: .venv-paddle26/.ready  ## run the tests of the commands under Paddle 2.6.2, the level of the CUDA wheel
-	.venv-paddle26/bin/python -m pytest -q -n auto --maxprocesses 4 tests/test_commands.py tests/test_training.py tests/test_simam.py \
+	.venv-paddle26/bin/python -m pytest -q -n auto --maxprocesses 4 tests/test_commands.py tests/test_training.py tests/test_simam.py tests/test_recipes.py \
 	  tests/test_loaders.py tests/test_backbones.py tests/test_caltech101.py tests/test_cifar10.py tests/test_attention_maps.py tests/test_evaluation.py $(ARGS)
 
 # The CUDA environment with the CPU wheel of the same version in the place of the CUDA one.
@@ -85,7 +89,7 @@ compare-%: $(READY)  ## compare-caltech-towernet, ...: train both halves unless 
 	$(PY) scripts/compare.py -c configs/$(call config,$*).yaml configs/$(call config,$*,_simam).yaml $(OPTIONS)
 
 faithful-%: $(READY)  ## faithful-caltech-towernet, ...: the recipe as the original code ran it (configs/faithful/)
-	$(call TRAIN,faithful/$(call config,$*,$(SUFFIX)))
+	$(call TRAIN,faithful/$(call config,$*,$(if $(wildcard configs/faithful/$(call config,$*,_simam).yaml),$(SUFFIX))))
 
 evaluate: $(READY)  ## measure a trained network (RUN=runs/NAME/seed0 or a checkpoint of it)
 	$(PY) scripts/evaluate.py $(RUN) $(ARGS)

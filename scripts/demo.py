@@ -62,7 +62,7 @@ def train_together(configs, seed: str, total_epochs: int) -> None:
         if any(codes):
             complaints.seek(0)
             sys.stderr.write(complaints.read())
-            sys.exit(max(codes))
+            sys.exit(2 if 2 in codes else 1)
 
 
 def _start(config: str, seed: str, environment: dict, complaints, lines: queue.Queue) -> subprocess.Popen:

@@ -50,7 +50,7 @@ def smoke_run(config: Path, overrides) -> tuple[str, bool]:
         command = [sys.executable, _cli.PROJECT_ROOT / "scripts/train.py", "-c", config, "--smoke", *options]
         done = subprocess.run([*command, "--run-dir", Path(folder) / "run"], capture_output=True, text=True)
     if done.returncode:
-        return f"FAILED: {done.stderr.strip().splitlines()[-1]}", False
+        return f"FAILED: {(done.stderr.strip().splitlines() or [f'exit code {done.returncode}'])[-1]}", False
     return f"passed in {time.perf_counter() - begin:.0f} s", True
 
 

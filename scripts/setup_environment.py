@@ -34,7 +34,7 @@ def main():
     kind = choose(arguments.paddle, compute_capabilities())
     requirements = requirements_file(kind)
     print(f"installing {requirements.name} into {arguments.folder} (once; takes a few minutes)", flush=True)
-    venv.create(arguments.folder, with_pip=True, clear=True)
+    create(arguments.folder)
     if kind == "2.6-cpu":
         requirements = cpu_twin(requirements, arguments.folder / requirements.name)
     python = arguments.folder / "bin" / "python"
@@ -43,6 +43,16 @@ def main():
         fail("pip could not install the packages (see above); is the network there?", code=1)
     if kind == "gpu":
         link_cuda_libraries(arguments.folder)
+
+
+def create(folder: Path) -> None:
+    """A new virtual environment; an older one in its place goes, anything else stays."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
+        fail(f"{folder} holds files and is no virtual environment; name another, as in `make setup VENV=.venv`")
+    try:
+        venv.create(folder, with_pip=True, clear=True)
+    except subprocess.CalledProcessError:
+        fail("this Python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv")
 
 
 def compute_capabilities() -> list[float]:

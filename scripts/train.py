@@ -31,6 +31,7 @@ def main():
 
     run_dir = arguments.run_dir or default_run_dir(experiment, SMOKE_ROOT if arguments.smoke else RUNS_ROOT)
     if arguments.skip_complete and RunFolder(run_dir).complete:
+        RunFolder(run_dir).check_experiment(experiment)
         print(f"{_cli.relative(run_dir)} is complete")
         return
     prepare_data(experiment.data, _cli.archive_folders())

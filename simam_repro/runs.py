@@ -43,6 +43,7 @@ class RunFolder:
         self.best = self.checkpoints / "best"
         self.visualdl = self.path / "visualdl"
         self.figures = self.path / "figures"
+        self.names = {path.name for path in vars(self).values()} | {"evaluation.json", "evaluation_last.json"}
 
     @property
     def started(self) -> bool:
@@ -54,6 +55,16 @@ class RunFolder:
 
     def read_experiment(self) -> Experiment:
         return load_config(self._need(self.config))
+
+    def check_experiment(self, experiment: Experiment) -> None:
+        """Raises UserError, naming the keys, when the run was started from another experiment."""
+        ours, theirs = experiment.to_flat(), self.read_experiment().to_flat()
+        differing = [key for key in ours if ours[key] != theirs.get(key)]
+        if differing:
+            raise UserError(
+                f"{self.path} was started with another config: {', '.join(differing)} differ; "
+                f"repeat its overrides, or use another --run-dir"
+            )
 
     def read_result(self) -> dict:
         return read_json(self._need(self.result))

@@ -103,7 +103,9 @@ def test_crafted_pickle_runs_nothing(refused_cifar, tmp_path, protocol):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("call", [(eval, "1"), (getattr, "x", "upper"), (np.load, "x"), (bytearray, 3)])
+@pytest.mark.parametrize(
+    "call", [(eval, "1"), (getattr, "x", "upper"), (np.load, "x"), (bytearray, 3), (np.frombuffer, b"12")]
+)
 def test_pickles_of_other_callables_are_refused(call):
     with pytest.raises(UserError, match="it wants to import"):
         cifar10.unpickle_plain(pickle.dumps(Payload(*call), protocol=2), "here")
@@ -159,3 +161,15 @@ def test_empty_batches_are_refused(prepare, tmp_path, data_root):
     archive = miniatures.write_cifar(tmp_path / "in" / "cifar-10-python.tar.gz", 4, eval_images=0)
     assert str(archive) in refusal(prepare, "cifar10", [archive.parent], allow_miniature=True)
     assert left_behind(data_root) == []
+
+
+@pytest.mark.parametrize("arguments", [((1,), np.dtype("O"), bytes(8)), ((4,),)])
+def test_pickles_make_no_array_of_their_own(arguments):
+    """ndarray(shape, dtype, buffer) with a dtype of objects would read memory through the buffer's bytes."""
+    with pytest.raises(UserError):
+        cifar10.unpickle_plain(pickle.dumps(Payload(np.ndarray, *arguments), protocol=2), "here")
+
+
+def test_pickled_arrays_of_objects_are_refused():
+    with pytest.raises(UserError, match="array of Python objects"):
+        cifar10.unpickle_plain(pickle.dumps(np.array([None, {}], dtype=object), protocol=2), "here")

@@ -155,3 +155,21 @@ def test_requirements_files_agree():
     for part, wanted in (("", gpu), ("-cpu", cpu)):
         locked = (ROOT / f"requirements{part}.lock").read_text()
         assert all(f"\n{name}==" in locked for name in wanted)
+
+
+def test_complete_runs_are_skipped_unless_they_are_of_another_config(smoke_data, tmp_path):
+    options, environment = smoke_data
+    command = ["train", "-c", TOWERNET, "--smoke", "--run-dir", tmp_path / "run", "--skip-complete", *options]
+    assert script(*command, env=environment).returncode == 0
+    again = script(*command, env=environment)
+    assert again.returncode == 0 and "is complete" in again.stdout
+    assert_refused(script(*command, "-o", "optim.momentum=0.5", env=environment), "optim.momentum")
+
+
+def test_runs_on_different_data_are_not_compared(tmp_path):
+    for name, limit in (("a", 8), ("b", 12)):
+        options = ["-o", f"data.train_limit={limit}", "-o", "data.eval_limit=8", "-o", "train.epochs=1"]
+        assert (
+            script("train", "-c", "configs/demo_towernet.yaml", *options, "--run-dir", tmp_path / name).returncode == 0
+        )
+    assert_refused(script("compare", tmp_path / "a", tmp_path / "b"), "different data")

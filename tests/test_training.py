@@ -290,3 +290,33 @@ def test_weight_decay_is_an_l2_gradient(name):
     optimizer.step()
     moved = 2.0 - weight.numpy()
     assert np.allclose(moved, 0.1 if name == "adam" else 0.1 * 0.01 * 2.0, rtol=1e-3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_mixup_trains_every_step(root, tmp_path, workers):
+    result = fit(experiment(root, train__mixup_alpha=0.4, data__num_workers=workers), tmp_path / "mixed")
+    run = RunFolder(tmp_path / "mixed")
+    assert len(scalars(run, "step/train_loss")) == EPOCHS * STEPS
+    assert all(np.isfinite(record["train_loss"]) for record in run.read_metrics()) and result["epochs"] == EPOCHS
+
+
+def test_overwriting_removes_the_earlier_run_only(trained, root, tmp_path):
+    run = RunFolder(shutil.copytree(trained[0].path, tmp_path / "copy"))
+    (run.path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="notes.txt"):
+        fit(experiment(root), run.path, overwrite=True)
+    assert (run.path / "notes.txt").exists() and run.complete
+
+
+def test_a_file_is_no_run_folder(root, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        fit(experiment(root), tmp_path / "file")
+
+
+def test_a_broken_network_is_neither_recorded_nor_saved(root, tmp_path, monkeypatch):
+    accumulate = EpochMeans.accumulate
+    monkeypatch.setattr(EpochMeans, "accumulate", lambda self: [float("nan"), accumulate(self)[1]])
+    with pytest.raises(RunError, match="eval loss is nan after epoch 1"):
+        fit(experiment(root), tmp_path / "nan")
+    assert not RunFolder(tmp_path / "nan").metrics.exists() and not RunFolder(tmp_path / "nan").last.exists()

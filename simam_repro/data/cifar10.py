@@ -107,17 +107,38 @@ def _text(value) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
+class _NdarrayType:
+    """Stands for numpy.ndarray in a pickle: a name for `_reconstruct`, nothing that could be called."""
+
+
+def _reconstruct(subtype, shape, typecode):
+    """The one way a pickle makes an array: an empty one, whose state follows."""
+    if subtype is not _NdarrayType or shape != (0,):
+        raise pickle.UnpicklingError("an array that is not made as numpy makes it")
+    return _PlainArray(0, dtype=np.uint8)
+
+
+class _PlainArray(np.ndarray):
+    """An array that takes its state from a pickle unless that has Python objects in it."""
+
+    def __new__(cls, shape, dtype):
+        return super().__new__(cls, shape, dtype)
+
+    def __setstate__(self, state):
+        if state[2].hasobject:
+            raise pickle.UnpicklingError("an array of Python objects")
+        super().__setstate__(state)
+
+
 class _PlainUnpickler(pickle.Unpickler):
-    """Admits numpy arrays and plain containers; anything else in a pickle is refused, not run."""
+    """Admits numpy arrays of numbers and plain containers; anything else in a pickle is refused, not run."""
 
     ALLOWED = {
-        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "ndarray"): _NdarrayType,
         ("numpy", "dtype"): np.dtype,
         ("_codecs", "encode"): codecs.encode,
-        **{
-            (module, "_reconstruct"): np.zeros(0).__reduce__()[0]
-            for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-        },
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     }
 
     def find_class(self, module, name):

@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image, ImageOps
 
+from simam_repro.errors import UserError
 from simam_repro.storage import read_json
 
 
@@ -33,8 +34,12 @@ class FileImages:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Image.Image:
-        with Image.open(self.folder / self.names[index]) as image:
-            return upright_rgb(image)
+        path = self.folder / self.names[index]
+        try:
+            with Image.open(path) as image:
+                return upright_rgb(image)
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
+            raise UserError(f"{path} is damaged and does not decode ({error}); replace or remove it") from None
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

@@ -8,7 +8,19 @@ from simam_repro.reporting.predictions import prediction_lines, write_prediction
 from simam_repro.reporting.tables import side_by_side, summary_line
 
 __all__ = [
-    "curves_path", "evaluation_table", "find_configs", "measure_network", "network_table", "overview_table",
-    "plot_curves", "prediction_lines", "side_by_side", "summary_line", "write_data_figures", "write_eval_grid", "write_evaluation",
-    "write_figures", "write_predictions",
-]  # fmt: skip
+    "curves_path",
+    "evaluation_table",
+    "find_configs",
+    "measure_network",
+    "network_table",
+    "overview_table",
+    "plot_curves",
+    "prediction_lines",
+    "side_by_side",
+    "summary_line",
+    "write_data_figures",
+    "write_eval_grid",
+    "write_evaluation",
+    "write_figures",
+    "write_predictions",
+]

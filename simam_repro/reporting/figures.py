@@ -18,6 +18,7 @@ RUN_GRID = 16
 EVAL_GRID, EVAL_GRID_COLUMNS = 18, 6
 AUGMENTED = 16
 MOST_SAMPLES = 16
+MOST_NAMED_CLASSES = 50  # above, a confusion matrix is shading only
 LONGEST_NAME = 24
 
 
@@ -107,15 +108,16 @@ def plot_predictions(data: PreparedData, indices, probabilities, image_size: int
 
 def plot_confusion(matrix: np.ndarray, classes, path, weights: str = "best", stand_in: bool = False) -> None:
     """Counts, row true and column predicted; shading is the share of the row. `weights` names them in the title."""
-    side = max(5.0, 2.5 + 0.42 * len(classes))
+    readable = len(classes) <= MOST_NAMED_CLASSES
+    side = max(5.0, 2.5 + 0.42 * min(len(classes), MOST_NAMED_CLASSES))
     figure = new_figure(side, side)
     axes = figure.subplots()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row, column in zip(*np.nonzero(matrix)):
+    for row, column in zip(*np.nonzero(matrix)) if readable else ():
         shade = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, matrix[row, column], ha="center", va="center", color=shade, fontsize=8)
-    names = [_short(name) for name in classes]
+    names = [_short(name) for name in classes] if readable else []
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
@@ -141,4 +143,5 @@ def _grid(images, titles, columns: int = 4, wrong=None):
 
 def _short(name: str) -> str:
     """A class or file name that fits over an image."""
+    name = name.replace("$", r"\$")  # not the start of a formula
     return name if len(name) <= LONGEST_NAME else f"{name[:10]}…{name[-13:]}"

@@ -1,5 +1,6 @@
 """Plain-text tables from run folders."""
 
+from simam_repro.errors import UserError
 from simam_repro.reporting.style import STAND_IN_NOTE
 from simam_repro.runs import RunFolder
 
@@ -30,6 +31,8 @@ def summary_line(result: dict) -> str:
 def side_by_side(run_dirs) -> str:
     """A column a run, and what the table does and does not say."""
     results = [RunFolder(run_dir).read_result() for run_dir in run_dirs]
+    if len({(r["data"]["sha256"], r["data"]["train_images"], r["data"]["eval_images"]) for r in results}) > 1:
+        raise UserError("the runs are of different data; a table side by side would compare nothing")
     columns = [[name for name, _ in ROWS]] + [[cell(result) for _, cell in ROWS] for result in results]
     headers = ["", *(f"{result['name']} (seed {result['seed']})" for result in results)]
     widths = [max(map(len, [header, *column])) for header, column in zip(headers, columns)]

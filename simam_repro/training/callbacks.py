@@ -84,6 +84,11 @@ class Recorder(paddle.callbacks.Callback):
 
     def on_eval_end(self, logs=None):
         seconds = time.perf_counter() - self._eval_begin
+        if not math.isfinite(logs["nll"]):
+            raise RunError(
+                f"the eval loss is {logs['nll']} after epoch {self.epoch} (lr {self._last_learning_rate:g}): "
+                f"the weights are no numbers any more; a lower optim.learning_rate usually cures it"
+            )
         images = len(self.loaders.eval_indices)
         self.records.append(
             {

@@ -58,7 +58,7 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
     # The folder: its config first, so that a run that dies says what it was.
     state = load_checkpoint(run.last, network, optimizer) if resume else {"records": []}
     if not resume:
-        shutil.rmtree(run.path, ignore_errors=True)
+        _start_afresh(run)
         write_text(run.config, experiment.to_yaml())
     write_json(run.environment, describe_environment(device))
 
@@ -79,16 +79,25 @@ def _check_folder(run: RunFolder, experiment: Experiment, resume: bool, overwrit
             raise UserError(f"{run.path} is complete: nothing to resume")
         if not run.last.is_dir():
             raise UserError(f"{run.path} has no checkpoint to resume from; start it without --resume")
-        ours, theirs = experiment.to_flat(), run.read_experiment().to_flat()
-        differing = [key for key in ours if ours[key] != theirs.get(key)]
-        if differing:
-            raise UserError(f"{run.path} was started with another config: {', '.join(differing)} differ")
+        run.check_experiment(experiment)
+    elif run.path.exists() and not run.path.is_dir():
+        raise UserError(f"{run.path} is a file; a run needs a folder")
     elif run.path.exists() and any(run.path.iterdir()):
-        if not run.started:
-            raise UserError(f"{run.path} holds files that are not a run's; choose another folder")
+        foreign = sorted(path.name for path in run.path.iterdir() if path.name not in run.names)
+        if foreign or not run.started:
+            raise UserError(
+                f"{run.path} holds files that are not a run's ({', '.join(foreign[:3])}); choose another folder"
+            )
         if not overwrite:
             what = "a finished run" if run.complete else "an unfinished run (--resume continues it)"
             raise UserError(f"{run.path} holds {what}; --overwrite replaces it, --run-dir or --seed goes elsewhere")
+
+
+def _start_afresh(run: RunFolder) -> None:
+    """Remove what an earlier run left, its result first: what remains of a failed removal is no complete run."""
+    run.result.unlink(missing_ok=True)
+    for path in run.path.iterdir() if run.path.exists() else ():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder: Recorder) -> None:

@@ -11,7 +11,8 @@ import visualdl
 from simam_repro.training.callbacks import Recorder
 
 EPOCH_TAGS = {
-    "train/loss": "train_loss",
+    "train/loss": "train_loss",  # the objective, label smoothing included
+    "train/cross_entropy": "train_nll",  # comparable with eval/loss
     "train/accuracy": "train_acc",
     "eval/loss": "eval_loss",
     "eval/accuracy": "eval_acc",
