@@ -14,7 +14,7 @@ def parse_arguments():
     parser.add_argument("--cam-layer", metavar="NAME", help="Grad-CAM at this layer; default: the last feature map")
     parser.add_argument("--off", type=Path, metavar="RUN", help="the same without SimAM; default: beside RUN")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="default: RUN/figures")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|gpu|gpu:N")
+    _cli.add_device_option(parser)
     return parser.parse_intermixed_args()  # IMAGE may also follow the options
 
 

@@ -162,7 +162,7 @@ class _Loader(yaml.SafeLoader):
     """YAML that reads 1e-4 as a number (YAML 1.2) and refuses a key given twice."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         twice = {str(key) for key in keys if keys.count(key) > 1}
         if twice:
             raise yaml.constructor.ConstructorError(

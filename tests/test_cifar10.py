@@ -52,7 +52,7 @@ def test_cifar_description(cifar, cifar_archive, warned):
         "eval_images": 40,
     }
     assert cifar.classes == miniatures.CIFAR_LABELS
-    assert "official checksum" in warned[0]
+    assert cifar10.SOURCE.md5["cifar-10-python.tar.gz"] in warned[0]
 
 
 def test_cifar_of_data_archive(prepare, cifar_archive, data_root):

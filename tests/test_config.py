@@ -317,3 +317,9 @@ def test_the_pairs_of_the_two_experiments_and_the_demo_are_there():
 def test_names_are_unique():
     names = [load_config(path).name for path in ALL]
     assert len(set(names)) == len(names)
+
+
+def test_yaml_merge_keys_work(tmp_path):
+    path = tmp_path / "merged.yaml"
+    path.write_text("name: merged\ndata: &common\n  image_size: 128\ntrain:\n  epochs: 3\noptim:\n  <<: {momentum: 0.5}\n")
+    assert load_config(path).optim.momentum == 0.5

@@ -113,8 +113,12 @@ def own_archive_checksum(path) -> str:
     return checksum(path)
 
 
-def is_official(source: Source, path: Path) -> bool:
-    return checksum(path, "md5") == source.md5.get(path.name)
+def check_official(source: Source, path: Path, warn) -> bool:
+    """Whether `path` is the official archive; if not, `warn` is told what differs."""
+    found, expected = checksum(path, "md5"), source.md5.get(path.name, f"one of {', '.join(source.md5.values())}")
+    if found != expected:
+        warn(f"{path} has md5 {found}, the official {source.title} has {expected}; its contents are checked instead")
+    return found == expected
 
 
 def read_archive(path, inner: str | None = None) -> Iterator[Member]:

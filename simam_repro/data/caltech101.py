@@ -6,7 +6,7 @@ The original never published its classes; these match the 45 + 12 batches of 32 
 from pathlib import Path
 
 from simam_repro.data import class_folders
-from simam_repro.data.archives import Source, is_official, locate, own_archive_checksum
+from simam_repro.data.archives import Source, check_official, locate, own_archive_checksum
 from simam_repro.data.prepared import PreparedData, prepare_once
 from simam_repro.errors import UserError
 
@@ -32,9 +32,7 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
 
     def unpack() -> None:
         archive = locate(SOURCE, archive_folders, progress)
-        official = is_official(SOURCE, archive)
-        if not official:
-            warn(f"{archive} has not the official checksum of {SOURCE.title}; its contents are checked instead")
+        official = check_official(SOURCE, archive, warn)
         class_folders.unpack(
             archive, folder, parent="101_ObjectCategories", classes=CLASSES, inner=INNER,
             check=lambda images: _check_contents(images, archive, config.allow_miniature),

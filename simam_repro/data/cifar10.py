@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from simam_repro.data.archives import Source, checksum, is_official, locate, own_archive_checksum, read_archive
+from simam_repro.data.archives import Source, check_official, checksum, locate, own_archive_checksum, read_archive
 from simam_repro.data.prepared import ArrayImages, PreparedData, Split, prepare_once
 from simam_repro.errors import UserError
 from simam_repro.storage import atomic_folder, write_json
@@ -34,9 +34,8 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
 
     def unpack() -> None:
         archive = Path(config.archive) if config.archive else locate(SOURCE, archive_folders, progress)
-        if not is_official(SOURCE, archive):
-            warn(f"{archive} has not the official checksum of {SOURCE.title}; its contents are checked instead")
-        _unpack(archive, folder, config.allow_miniature, progress)
+        official = check_official(SOURCE, archive, warn)
+        _unpack(archive, folder, official, config.allow_miniature, progress)
 
     manifest = prepare_once(folder, unpack)
     return PreparedData(
@@ -52,7 +51,7 @@ def _open_split(folder: Path, half: str) -> Split:
     return Split(ArrayImages(array("images", "r")), array("labels"), tuple(array("ids").tolist()))
 
 
-def _unpack(archive: Path, folder: Path, miniature: bool, progress: bool) -> None:
+def _unpack(archive: Path, folder: Path, official: bool, miniature: bool, progress: bool) -> None:
     batches = {}
     members = tqdm(
         read_archive(archive), desc=f"unpack {archive.name}", unit=" files", disable=None if progress else True
@@ -74,7 +73,7 @@ def _unpack(archive: Path, folder: Path, miniature: bool, progress: bool) -> Non
             np.save(temporary / f"{half}_images.npy", images)
             np.save(temporary / f"{half}_labels.npy", labels)
             np.save(temporary / f"{half}_ids.npy", ids)
-        entries = {"archive": archive.name, "sha256": checksum(archive), "official": is_official(SOURCE, archive)}
+        entries = {"archive": archive.name, "sha256": checksum(archive), "official": official}
         write_json(temporary / "manifest.json", {**entries, "stand_in": miniature, "classes": classes})
 
 
