@@ -83,9 +83,9 @@ cifar-alexnet-off:     ## AlexNet without SimAM on CIFAR-10
 caltech-towernet-off cifar-alexnet-off:
 	@$(MAKE) --no-print-directory $(@:-off=) SIMAM=off
 
-compare-%: $(READY)  ## compare-caltech-towernet, ...: train both halves unless they are complete, then compare them
-	$(call TRAIN,$(call config,$*)) --skip-complete
-	$(call TRAIN,$(call config,$*,_simam)) --skip-complete
+compare-%: $(READY)  ## compare-caltech-towernet, ...: train what is missing of both halves, then compare them
+	$(call TRAIN,$(call config,$*)) --finish
+	$(call TRAIN,$(call config,$*,_simam)) --finish
 	$(PY) scripts/compare.py -c configs/$(call config,$*).yaml configs/$(call config,$*,_simam).yaml $(OPTIONS)
 
 faithful-%: $(READY)  ## faithful-caltech-towernet, ...: the recipe as the original code ran it (configs/faithful/)

@@ -12,7 +12,10 @@ def parse_arguments():
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where to write; default runs/NAME/seedN")
     parser.add_argument("--resume", action="store_true", help="continue an unfinished run from its last epoch")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
-    parser.add_argument("--skip-complete", action="store_true", help="do nothing when the run is complete already")
+    parser.add_argument(
+        "--finish", action="store_true",
+        help="do what is missing: nothing for a complete run, --resume for an unfinished one, else a new run",
+    )  # fmt: skip
     parser.add_argument("--print-config", action="store_true", help="print the resolved YAML and exit")
     return parser.parse_args()
 
@@ -30,14 +33,17 @@ def main():
     from simam_repro.training import fit
 
     run_dir = arguments.run_dir or default_run_dir(experiment, SMOKE_ROOT if arguments.smoke else RUNS_ROOT)
-    if arguments.skip_complete and RunFolder(run_dir).complete:
-        RunFolder(run_dir).check_experiment(experiment)
+    run = RunFolder(run_dir)
+    if arguments.finish and run.complete:
+        run.check_experiment(experiment)
         print(f"{_cli.relative(run_dir)} is complete")
         return
     prepare_data(experiment.data, _cli.archive_folders())
-    # A smoke run in its own place is there to be repeated; anything else is kept unless told.
-    overwrite = arguments.overwrite or (arguments.smoke and arguments.run_dir is None)
-    result = fit(experiment, run_dir, resume=arguments.resume, overwrite=overwrite)
+    resume = arguments.resume or (arguments.finish and run.last.is_dir())
+    # A smoke run in its own place is there to be repeated, and a run without a checkpoint has nothing to keep;
+    # anything else is kept unless told.
+    repeatable = arguments.smoke and arguments.run_dir is None or arguments.finish and not run.last.is_dir()
+    result = fit(experiment, run_dir, resume=resume, overwrite=arguments.overwrite or repeatable)
     write_figures(run_dir)
     print(summary_line(result))
     print(f"run folder: {_cli.relative(run_dir)}    curves: make visualdl")

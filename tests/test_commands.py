@@ -157,13 +157,17 @@ def test_requirements_files_agree():
         assert all(f"\n{name}==" in locked for name in wanted)
 
 
-def test_complete_runs_are_skipped_unless_they_are_of_another_config(smoke_data, tmp_path):
+def test_finish_does_what_is_missing_of_the_same_config(smoke_data, tmp_path):
     options, environment = smoke_data
-    command = ["train", "-c", TOWERNET, "--smoke", "--run-dir", tmp_path / "run", "--skip-complete", *options]
+    command = ["train", "-c", TOWERNET, "--smoke", "--run-dir", tmp_path / "run", "--finish", *options]
     assert script(*command, env=environment).returncode == 0
     again = script(*command, env=environment)
     assert again.returncode == 0 and "is complete" in again.stdout
     assert_refused(script(*command, "-o", "optim.momentum=0.5", env=environment), "optim.momentum")
+    (tmp_path / "run" / "result.json").unlink()
+    resumed = script(*command, env=environment)
+    assert resumed.returncode == 0 and "  epoch " not in resumed.stdout  # its one epoch was there already
+    assert RunFolder(tmp_path / "run").complete
 
 
 def test_runs_on_different_data_are_not_compared(tmp_path):

@@ -321,5 +321,7 @@ def test_names_are_unique():
 
 def test_yaml_merge_keys_work(tmp_path):
     path = tmp_path / "merged.yaml"
-    path.write_text("name: merged\ndata: &common\n  image_size: 128\ntrain:\n  epochs: 3\noptim:\n  <<: {momentum: 0.5}\n")
+    path.write_text(
+        "name: merged\ndata: &common\n  image_size: 128\ntrain:\n  epochs: 3\noptim:\n  <<: {momentum: 0.5}\n"
+    )
     assert load_config(path).optim.momentum == 0.5
