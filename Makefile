@@ -49,7 +49,7 @@ test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
 	$(PY) -m pytest -q -n auto --maxprocesses 4 $(ARGS)
 
 test-slow: $(READY)  ## run the tests that take long or need a browser
-	$(PY) -m pytest -q -m "slow or browser" --ignore tests/test_notebooks.py $(ARGS)
+	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "slow or browser" --ignore tests/test_notebooks.py $(ARGS)
 
 test-paddle26: .venv-paddle26/.ready  ## run the tests of the commands under Paddle 2.6.2, the level of the CUDA wheel
 	.venv-paddle26/bin/python -m pytest -q -n auto --maxprocesses 4 tests/test_commands.py tests/test_training.py tests/test_simam.py tests/test_recipes.py \
