@@ -34,16 +34,18 @@ def main():
 
     run_dir = arguments.run_dir or default_run_dir(experiment, SMOKE_ROOT if arguments.smoke else RUNS_ROOT)
     run = RunFolder(run_dir)
-    if arguments.finish and run.complete:
+    # A smoke run in its own place is there to be repeated; anything else is kept unless told.
+    throwaway = arguments.smoke and arguments.run_dir is None
+    finish = arguments.finish and not throwaway
+    if finish and run.complete:
         run.check_experiment(experiment)
         print(f"{_cli.relative(run_dir)} is complete")
         return
     prepare_data(experiment.data, _cli.archive_folders())
-    resume = arguments.resume or (arguments.finish and run.last.is_dir())
-    # A smoke run in its own place is there to be repeated, and a run without a checkpoint has nothing to keep;
-    # anything else is kept unless told.
-    repeatable = arguments.smoke and arguments.run_dir is None or arguments.finish and not run.last.is_dir()
-    result = fit(experiment, run_dir, resume=resume, overwrite=arguments.overwrite or repeatable)
+    resume = arguments.resume or (finish and run.last.is_dir())
+    # A run that died before its first checkpoint has nothing to keep.
+    overwrite = arguments.overwrite or throwaway or (finish and not run.last.is_dir())
+    result = fit(experiment, run_dir, resume=resume, overwrite=overwrite)
     write_figures(run_dir)
     print(summary_line(result))
     print(f"run folder: {_cli.relative(run_dir)}    curves: make visualdl")
