@@ -142,5 +142,5 @@ lock: $(READY)  ## resolve the lock files anew (needs the network)
 	      --no-emit-index-url --no-header --no-annotate $$name.txt; } > $$name.lock.new && mv $$name.lock.new $$name.lock; \
 	done
 
-clean:  ## remove the environments (data/ and runs/ stay)
-	rm -rf $(VENV) .venv-paddle26
+clean:  ## remove the environments and the compiled operator (data/ and runs/ stay)
+	rm -rf $(VENV) .venv-paddle26 .cache

@@ -77,6 +77,7 @@ class Model(_Section):
     backbone: Literal["towernet", "alexnet", "resnet50", "vgg19", "mobilenet_v2"] = "towernet"
     attention: Literal["none", "simam"] = Field("none", description="the one switch between the halves of a pair")
     e_lambda: float = Field(1e-4, gt=0.0, description="SimAM's lambda; unused without attention")
+    fused: bool = Field(True, description="SimAM as one compiled operator on a CPU, where it can be compiled")
 
 
 class Optim(_Section):

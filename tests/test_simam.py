@@ -2,12 +2,22 @@ import numpy as np
 import paddle
 import pytest
 
+from simam_repro import ops
 from simam_repro.models import SimAM, simam
 from simam_repro.models.simam import inverse_energy
 
 SHAPES = [(2, 3, 8, 8), (1, 2, 5, 9), (2, 1, 1, 7), (3, 4, 2, 2), (2, 3, 1, 1), (1, 1, 64, 3)]
 LAMBDAS = [1e-4, 1e-5, 0.1]
 EXACT = 1e-11  # so lambda is added with float64's digits, which Paddle 2.6 does not do by itself
+
+
+@pytest.fixture(autouse=True, params=["fused", "plain"])
+def both_ways(request, monkeypatch):
+    """Every test runs with the compiled operator and with Paddle's own."""
+    if request.param == "plain":
+        monkeypatch.setattr(ops.fused, "load", lambda: False)
+    elif not ops.load():
+        pytest.skip("no compiler here")
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from simam_repro.models.simam import SimAM
 
 ATTENTION = {
     "none": None,
-    "simam": lambda model_config: SimAM(model_config.e_lambda),
+    "simam": lambda model_config: SimAM(model_config.e_lambda, model_config.fused),
 }
 CHILD_NAME = "attention"
 

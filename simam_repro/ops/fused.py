@@ -1,0 +1,68 @@
+"""The compiled SimAM: loaded on first use, and what to do where it cannot be had."""
+
+import functools
+import sys
+from pathlib import Path
+
+import paddle
+
+from simam_repro.ops.build import BuildError, build
+
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "ops"
+DTYPES = (paddle.float32, paddle.float64)
+
+
+@functools.cache
+def load() -> bool:
+    """Whether the operator is there; compiles it on the first call (about 20 s, once a machine).
+
+    Where it cannot be compiled or loaded one line on stderr says why, once a process.
+    """
+    try:
+        library = build(CACHE, paddle.__version__)
+        from paddle.utils.cpp_extension import extension_utils
+
+        extension_utils.load_op_meta_info_and_register_op(str(library))
+        return True
+    except Exception as error:  # whatever the tools of a machine come up with, training goes on
+        reason = error if isinstance(error, BuildError) else f"{type(error).__name__}: {str(error).strip()}"
+        print(f"SimAM: no fused operator; the slower plain layer is used: {reason}", file=sys.stderr, flush=True)
+        return False
+
+
+def usable(x) -> bool:
+    """Whether `fused_simam` takes x: float32 or float64 on the CPU, not empty, in a mode that knows the operator.
+
+    Paddle 2.6 cannot trace it into a static program (`to_static`, `jit.save`).
+    """
+    return x.dtype in DTYPES and 0 not in x.shape and _on_cpu(x) and _runs_operators() and load()
+
+
+def fused_simam(x, e_lambda: float):
+    """What `models.simam.simam` computes, for an x that is `usable`; differentiable once.
+
+    Args:
+        x: float32 or float64 tensor [N, C, H, W] on the CPU, of any strides.
+    Returns:
+        Tensor of x's shape and dtype.
+    """
+    output = _run("simam_fused", x, repr(float(e_lambda)))[0]
+    if paddle.in_dynamic_mode() and not paddle.is_grad_enabled():
+        output.stop_gradient = True  # which Paddle forgets for operators that it did not bring
+    return output
+
+
+def _on_cpu(x) -> bool:
+    if paddle.in_dynamic_mode():
+        return x.place.is_cpu_place()
+    return paddle.get_device() == "cpu"
+
+
+# Paddle 3 has moved it, and can trace it.
+_run = getattr(paddle._C_ops, "_run_custom_op", None) or paddle.base.core.eager._run_custom_op
+if paddle.__version__.startswith("2."):
+    _runs_operators = paddle.in_dynamic_mode
+    traced_whole = paddle.jit.not_to_static
+else:
+    traced_whole = paddle.jit.marker.unified  # what Paddle's own generated functions carry
+    _runs_operators = paddle.framework.in_dynamic_or_pir_mode

@@ -1,0 +1,314 @@
+// SimAM, forward and backward, fused: one channel plane at a time, which stays in the processor's cache.
+//
+// With M neurons in a plane, n = max(M - 1, 1), d = x - mean, v = sum(d^2) / n, c = 1 / (4 (v + lambda)):
+//   z = c d^2 + 1/2,  s = sigmoid(z),  y = x s
+// and, with g the gradient of y and a = g x s (1 - s):
+//   grad_j = g_j s_j + 2 c a_j d_j - (2 c / M) sum(a d) - (8 c^2 / n) sum(a d^2) d_j
+// Saved for the backward pass: x, and mean and c of each plane.
+//
+// Planes are done in blocks that fit into the first-level cache, step by step: the planes of a step do not wait for
+// each other. A plane is walked in vectors of 64 bytes. Its last vector reaches into the next plane: the surplus lanes
+// count as zero in sums and are put back as they were. At the end of a block, where the surplus may belong to
+// another thread or to nobody, a plane copies just its own lanes.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "paddle/extension.h"
+
+namespace {
+
+constexpr int VECTOR_BYTES = 64;
+constexpr std::int64_t MOST_PLANES = 256;  // of a block
+
+template <typename T>
+struct Lanes;
+
+template <>
+struct Lanes<float> {
+  typedef float Vector __attribute__((vector_size(VECTOR_BYTES)));
+  typedef std::int32_t Integers __attribute__((vector_size(VECTOR_BYTES)));
+};
+
+template <>
+struct Lanes<double> {
+  typedef double Vector __attribute__((vector_size(VECTOR_BYTES)));
+  typedef std::int64_t Integers __attribute__((vector_size(VECTOR_BYTES)));
+};
+
+template <typename T>
+using Vector = typename Lanes<T>::Vector;
+template <typename T>
+using Integers = typename Lanes<T>::Integers;
+template <typename T>
+constexpr int WIDTH = VECTOR_BYTES / sizeof(T);
+
+using Float = Vector<float>;
+using Double = Vector<double>;
+
+template <typename T>
+inline Vector<T> load(const T* from) {
+  Vector<T> value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+template <typename T>
+inline void store(T* to, Vector<T> value) {
+  std::memcpy(to, &value, sizeof value);
+}
+
+inline float sum(Float v) {
+  typedef float Half __attribute__((vector_size(32)));
+  typedef float Quarter __attribute__((vector_size(16)));
+  const Half h = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                 __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const Quarter q = __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
+  return (q[0] + q[2]) + (q[1] + q[3]);
+}
+
+inline double sum(Double v) { return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7])); }
+
+// exp(-z) for z >= 1/2 as 2^k 2^f, |f| <= 1/2; the polynomial for 2^f is Cephes' exp2f. NaN stays NaN.
+inline Float exp_minus(Float z) {
+  constexpr float ROUND = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  Float t = z * -1.44269504088896341f;
+  t = t < -126.0f ? Float{} - 126.0f : t;
+  const Float rounded = t + ROUND;
+  const Float f = t - (rounded - ROUND);
+  Float p = f * 1.535336188e-4f + 1.339887440e-3f;
+  p = p * f + 9.618437357e-3f;
+  p = p * f + 5.550332471e-2f;
+  p = p * f + 2.402264791e-1f;
+  p = p * f + 6.931472028e-1f;
+  p = p * f + 1.0f;
+  return p * (Float)(((Integers<float>)rounded + 127) << 23);
+}
+
+inline Double exp_minus(Double z) {
+  for (int lane = 0; lane < WIDTH<double>; ++lane) z[lane] = std::exp(-z[lane]);
+  return z;
+}
+
+template <typename T>
+inline Vector<T> sigmoid_weight(Vector<T> d, T scale) {
+  return T(1) / (T(1) + exp_minus(d * d * scale + T(0.5)));
+}
+
+// Some planes next to each other, each `size` neurons: `full` of them in whole vectors, the others in the rest.
+struct Block {
+  std::int64_t planes, size, full;
+
+  bool has_rest() const { return full < size; }
+  // Whether the vector at the rest of a plane stays within the block.
+  bool whole(std::int64_t plane, int width) const { return plane * size + full + width <= planes * size; }
+};
+
+template <typename T>
+struct Rest {
+  Integers<T> own;  // all bits set in the lanes that belong to the plane
+  std::int64_t full, bytes;
+
+  explicit Rest(const Block& block) : full(block.full), bytes((block.size - block.full) * sizeof(T)) {
+    for (int lane = 0; lane < WIDTH<T>; ++lane) own[lane] = lane < block.size - block.full ? -1 : 0;
+  }
+
+  Vector<T> of(Vector<T> value) const { return own ? value : Vector<T>{}; }
+
+  Vector<T> load_from(const T* plane, bool whole) const {
+    if (whole) return load(plane + full);
+    Vector<T> value{};
+    std::memcpy(&value, plane + full, bytes);
+    return value;
+  }
+
+  void store_to(T* plane, Vector<T> value, bool whole) const {
+    if (whole) return store<T>(plane + full, own ? value : load(plane + full));
+    std::memcpy(plane + full, &value, bytes);
+  }
+};
+
+template <typename T>
+inline T degrees_of_freedom(const Block& block) {
+  return static_cast<T>(std::max<std::int64_t>(block.size - 1, 1));
+}
+
+template <typename T>
+void forward_block(const T* __restrict x, T* __restrict y, T* __restrict mean, T* __restrict scale, const Block& block,
+                   T e_lambda) {
+  const Rest<T> rest(block);
+  for (std::int64_t p = 0; p < block.planes; ++p) {
+    const T* plane = x + p * block.size;
+    Vector<T> total{};
+    if (block.has_rest()) total = rest.of(rest.load_from(plane, block.whole(p, WIDTH<T>)));
+    for (std::int64_t i = 0; i < block.full; i += WIDTH<T>) total += load(plane + i);
+    mean[p] = sum(total);
+  }
+  for (std::int64_t p = 0; p < block.planes; ++p) mean[p] /= static_cast<T>(block.size);
+
+  for (std::int64_t p = 0; p < block.planes; ++p) {
+    const T* plane = x + p * block.size;
+    const T mu = mean[p];
+    Vector<T> squares{};
+    if (block.has_rest()) {
+      const Vector<T> d = rest.of(rest.load_from(plane, block.whole(p, WIDTH<T>)) - mu);
+      squares = d * d;
+    }
+    for (std::int64_t i = 0; i < block.full; i += WIDTH<T>) {
+      const Vector<T> d = load(plane + i) - mu;
+      squares += d * d;
+    }
+    scale[p] = sum(squares);
+  }
+  for (std::int64_t p = 0; p < block.planes; ++p)
+    scale[p] = T(1) / (T(4) * (scale[p] / degrees_of_freedom<T>(block) + e_lambda));
+
+  for (std::int64_t p = 0; p < block.planes; ++p) {
+    const T* plane = x + p * block.size;
+    T* out = y + p * block.size;
+    const T mu = mean[p], c = scale[p];
+    for (std::int64_t i = 0; i < block.full; i += WIDTH<T>) {
+      const Vector<T> value = load(plane + i);
+      store<T>(out + i, value * sigmoid_weight<T>(value - mu, c));
+    }
+    if (block.has_rest()) {
+      const Vector<T> value = rest.load_from(plane, block.whole(p, WIDTH<T>));
+      rest.store_to(out, value * sigmoid_weight<T>(value - mu, c), block.whole(p, WIDTH<T>));
+    }
+  }
+}
+
+// The part of the gradient that needs no sums; `ad` is what is summed.
+template <typename T>
+inline Vector<T> local_gradient(Vector<T> d, Vector<T> x, Vector<T> g, T scale, Vector<T>* ad) {
+  const Vector<T> s = sigmoid_weight<T>(d, scale), gs = g * s;
+  *ad = (gs - gs * s) * (x * d);
+  return gs + *ad * (T(2) * scale);
+}
+
+// `shift` and `slope` are scratch of a number a plane.
+template <typename T>
+void backward_block(const T* __restrict x, const T* __restrict g, T* __restrict gradient, const T* __restrict mean,
+                    const T* __restrict scale, T* __restrict shift, T* __restrict slope, const Block& block) {
+  const Rest<T> rest(block);
+  for (std::int64_t p = 0; p < block.planes; ++p) {
+    const std::int64_t at = p * block.size;
+    const T mu = mean[p], c = scale[p];
+    Vector<T> ad{}, sum_ad{}, sum_add{};
+    if (block.has_rest()) {
+      const Vector<T> value = rest.load_from(x + at, block.whole(p, WIDTH<T>)), d = rest.of(value - mu);
+      const Vector<T> upper = rest.of(rest.load_from(g + at, block.whole(p, WIDTH<T>)));
+      rest.store_to(gradient + at, local_gradient<T>(d, rest.of(value), upper, c, &ad), block.whole(p, WIDTH<T>));
+      sum_ad = ad;
+      sum_add = ad * d;
+    }
+    for (std::int64_t i = at; i < at + block.full; i += WIDTH<T>) {
+      const Vector<T> value = load(x + i), d = value - mu;
+      store<T>(gradient + i, local_gradient<T>(d, value, load(g + i), c, &ad));
+      sum_ad += ad;
+      sum_add += ad * d;
+    }
+    shift[p] = sum(sum_ad);
+    slope[p] = sum(sum_add);
+  }
+  for (std::int64_t p = 0; p < block.planes; ++p) {
+    shift[p] *= T(2) * scale[p] / static_cast<T>(block.size);
+    slope[p] *= T(8) * scale[p] * scale[p] / degrees_of_freedom<T>(block);
+  }
+  for (std::int64_t p = 0; p < block.planes; ++p) {
+    const std::int64_t at = p * block.size;
+    const T mu = mean[p], flat = shift[p], tilt = slope[p];
+    for (std::int64_t i = at; i < at + block.full; i += WIDTH<T>)
+      store<T>(gradient + i, load(gradient + i) - (flat + (load(x + i) - mu) * tilt));
+    if (block.has_rest()) {
+      const Vector<T> value = rest.load_from(x + at, block.whole(p, WIDTH<T>));
+      const Vector<T> local = rest.load_from(gradient + at, block.whole(p, WIDTH<T>));
+      rest.store_to(gradient + at, local - (flat + (value - mu) * tilt), block.whole(p, WIDTH<T>));
+    }
+  }
+}
+
+// Calls `work(first plane, block)` for all planes, shared among the threads.
+template <typename T, typename Work>
+void for_blocks(std::int64_t planes, std::int64_t size, const Work& work) {
+  constexpr std::int64_t PARALLEL_FROM = 16384;      // neurons; fewer are not worth waking the threads
+  constexpr std::int64_t BLOCK = 8192 / sizeof(T);  // neurons; x, g and the result fit into 32 KiB
+  if (planes * size == 0) return;
+  const std::int64_t per_block = std::min(std::max<std::int64_t>(BLOCK / size, 1), MOST_PLANES);
+  const std::int64_t blocks = (planes + per_block - 1) / per_block;
+#pragma omp parallel for schedule(static) if (planes * size > PARALLEL_FROM)
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const std::int64_t first = b * per_block, count = std::min(per_block, planes - first);
+    work(first, Block{count, size, size / WIDTH<T> * WIDTH<T>});
+  }
+}
+
+using Shape = std::vector<std::int64_t>;
+
+Shape plane_shape(const Shape& x) { return {x[0], x[1]}; }
+
+std::int64_t plane_size(const paddle::Tensor& x) { return x.shape()[2] * x.shape()[3]; }
+
+template <typename T>
+void forward(const paddle::Tensor& x, paddle::Tensor& y, paddle::Tensor& mean, paddle::Tensor& scale, T e_lambda) {
+  const std::int64_t size = plane_size(x);
+  const T* from = x.data<T>();
+  T *to = y.data<T>(), *means = mean.data<T>(), *scales = scale.data<T>();
+  for_blocks<T>(mean.numel(), size, [=](std::int64_t first, const Block& block) {
+    forward_block<T>(from + first * size, to + first * size, means + first, scales + first, block, e_lambda);
+  });
+}
+
+template <typename T>
+void backward(const paddle::Tensor& x, const paddle::Tensor& mean, const paddle::Tensor& scale,
+              const paddle::Tensor& g, paddle::Tensor& gradient) {
+  const std::int64_t size = plane_size(x);
+  const T *from = x.data<T>(), *upper = g.data<T>(), *means = mean.data<T>(), *scales = scale.data<T>();
+  T* to = gradient.data<T>();
+  for_blocks<T>(mean.numel(), size, [=](std::int64_t first, const Block& block) {
+    T shift[MOST_PLANES], slope[MOST_PLANES];
+    const std::int64_t at = first * size;
+    backward_block<T>(from + at, upper + at, to + at, means + first, scales + first, shift, slope, block);
+  });
+}
+
+}  // namespace
+
+// lambda comes as text: a float attribute would round it, and Paddle 2.6 knows no double ones.
+std::vector<paddle::Tensor> simam_forward(const paddle::Tensor& x, const std::string& e_lambda) {
+  auto y = paddle::empty(x.shape(), x.dtype(), x.place());
+  auto mean = paddle::empty(plane_shape(x.shape()), x.dtype(), x.place());
+  auto scale = paddle::empty(plane_shape(x.shape()), x.dtype(), x.place());
+  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_forward", ([&] {
+                               forward<data_t>(x, y, mean, scale, static_cast<data_t>(std::stod(e_lambda)));
+                             }));
+  return std::vector<paddle::Tensor>{y, mean, scale};
+}
+
+std::vector<paddle::Tensor> simam_backward(const paddle::Tensor& x, const paddle::Tensor& mean,
+                                           const paddle::Tensor& scale, const paddle::Tensor& g) {
+  auto gradient = paddle::empty(x.shape(), x.dtype(), x.place());
+  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_backward", ([&] { backward<data_t>(x, mean, scale, g, gradient); }));
+  return std::vector<paddle::Tensor>{gradient};
+}
+
+std::vector<Shape> simam_shapes(const Shape& x, const std::string&) { return {x, plane_shape(x), plane_shape(x)}; }
+
+std::vector<paddle::DataType> simam_dtypes(const paddle::DataType& x) { return {x, x, x}; }
+
+PD_BUILD_OP(simam_fused)
+    .Inputs({"X"})
+    .Outputs({"Out", "Mean", "Scale"})
+    .Attrs({"e_lambda: std::string"})
+    .SetKernelFn(PD_KERNEL(simam_forward))
+    .SetInferShapeFn(PD_INFER_SHAPE(simam_shapes))
+    .SetInferDtypeFn(PD_INFER_DTYPE(simam_dtypes));
+
+PD_BUILD_GRAD_OP(simam_fused)
+    .Inputs({"X", "Mean", "Scale", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("X")})
+    .SetKernelFn(PD_KERNEL(simam_backward));

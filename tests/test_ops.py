@@ -1,0 +1,197 @@
+"""The compiled SimAM against the plain layer, and what happens where it cannot be compiled."""
+
+import sys
+
+import numpy as np
+import paddle
+import pytest
+from commands import ROOT, run
+
+from simam_repro import ops
+from simam_repro.models import SimAM, simam
+
+# One vector, several, a rest; blocks of one plane and of many; more planes than a block takes.
+SHAPES = [
+    (1, 1, 1, 1), (2, 3, 1, 1), (300, 2, 1, 1), (2, 3, 4, 4), (3, 5, 7, 7), (40, 30, 7, 7), (2, 3, 3, 11),
+    (2, 600, 2, 2), (1, 2, 64, 65), (2, 2, 200, 150),
+]  # fmt: skip
+
+
+@pytest.fixture
+def fused():
+    if not ops.load():
+        pytest.skip("no compiler here")
+
+
+def values(shape, dtype, seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0.3, 1, shape).astype(dtype)
+
+
+def both(x: np.ndarray, e_lambda: float):
+    """(output, gradient of x) of a weighted sum, by the operator and by the plain layer."""
+    weights = paddle.to_tensor(values(x.shape, x.dtype, seed=1))
+    for implementation in (True, False):
+        tensor = paddle.to_tensor(x, stop_gradient=False)
+        output = simam(tensor, e_lambda, fused=implementation)
+        (gradient,) = paddle.grad([output], [tensor], [weights])
+        yield output.numpy(), gradient.numpy()
+
+
+@pytest.mark.parametrize("e_lambda", [1e-4, 1e-5, 0.1])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 2e-6), ("float64", 1e-13)])
+def test_operator_is_the_plain_layer(fused, shape, dtype, close, e_lambda):
+    ours, plain = both(values(shape, dtype), e_lambda)
+    for mine, theirs in zip(ours, plain):
+        assert mine.dtype == theirs.dtype and mine.shape == theirs.shape
+        np.testing.assert_allclose(mine, theirs, rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e5, 1e15])
+def test_operator_is_the_plain_layer_at_any_scale(fused, scale):
+    x = (values((2, 3, 9, 9), "float32") * scale).astype("float32")
+    ours, plain = both(x, 1e-4)
+    np.testing.assert_allclose(ours[0], plain[0], rtol=2e-6, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 15, 48])
+def test_a_bad_number_spoils_its_plane_and_no_other(fused, bad, at):
+    x = values((2, 3, 7, 7), "float32")
+    x[1, 2].flat[at] = bad
+    for output, gradient in both(x, 1e-4):
+        for array in (output, gradient):
+            spoiled = np.isnan(array).reshape(6, 49)
+            assert spoiled[5].all() and not spoiled[:5].any()
+
+
+@pytest.mark.skipif(paddle.__version__.startswith("2."), reason="Paddle 2 takes no mean of nothing")
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4)])
+def test_nothing_gives_nothing(fused, shape):
+    assert simam(paddle.zeros(shape)).shape == list(shape)
+
+
+def test_any_strides(fused):
+    x = values((2, 4, 6, 10), "float32")
+    results = []
+    for implementation in (True, False):
+        tensor = paddle.to_tensor(x, stop_gradient=False)
+        view = tensor.transpose([0, 3, 1, 2])[:, :, ::2]
+        output = simam(view, 1e-4, implementation)
+        (output * output).sum().backward()
+        results.append((output.numpy(), tensor.grad.numpy()))
+    for mine, theirs in zip(*results):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-6, atol=2e-6)
+
+
+def test_twice_in_one_graph(fused):
+    gradients = []
+    for layer in (SimAM(), SimAM(fused=False)):
+        x = paddle.to_tensor(values((2, 3, 5, 5), "float64"), stop_gradient=False)
+        once = layer(x)
+        (once * layer(once) + layer(x)).sum().backward()
+        gradients.append(x.grad.numpy())
+    np.testing.assert_allclose(*gradients, rtol=1e-12)
+
+
+def test_no_grad_and_frozen_input(fused):
+    x = paddle.to_tensor(values((2, 3, 5, 5), "float32"), stop_gradient=False)
+    with paddle.no_grad():
+        assert SimAM()(x).stop_gradient
+    assert SimAM()(x.detach()).stop_gradient and not SimAM()(x).stop_gradient
+
+
+def test_threads_do_not_change_a_bit(fused):
+    code = (
+        "import numpy as np, paddle; from simam_repro.models import simam\n"
+        "x = np.random.default_rng(0).normal(size=(40, 30, 7, 7)).astype('float32')\n"
+        "x = paddle.to_tensor(x, stop_gradient=False)\n"
+        "y = simam(x); (g,) = paddle.grad([(y * y).sum()], [x])\n"
+        "import hashlib; print(hashlib.sha256(y.numpy().tobytes() + g.numpy().tobytes()).hexdigest())"
+    )
+    prints = [run([sys.executable, "-c", code], env={"OMP_NUM_THREADS": n}).stdout.split()[-1] for n in ("1", "2", "3")]
+    assert len(set(prints)) == 1 and len(prints[0]) == 64
+
+
+# Paddle 2.6 traces bytecode in its default mode, and stumbles over more than this layer.
+MODES = [True] if paddle.__version__.startswith("2.") else [True, False]
+
+
+@pytest.mark.parametrize("full_graph", MODES)
+def test_to_static_and_export(fused, tmp_path, full_graph):
+    x = paddle.to_tensor(values((2, 3, 6, 6), "float32"))
+    layer = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), SimAM())
+    expected = layer(x).numpy()
+    spec = [paddle.static.InputSpec([None, 3, 6, 6], "float32")]
+    traced = paddle.jit.to_static(layer, input_spec=spec, full_graph=full_graph)
+    np.testing.assert_allclose(traced(x).numpy(), expected, rtol=2e-6, atol=1e-6)
+    paddle.jit.save(traced, str(tmp_path / "layer"))
+    np.testing.assert_allclose(paddle.jit.load(str(tmp_path / "layer"))(x).numpy(), expected, rtol=2e-6, atol=1e-6)
+
+
+# Building. Each of these runs in a process of its own, with an empty cache.
+
+TRY = """
+import sys, pathlib, numpy as np, paddle
+from simam_repro import ops
+ops.fused.CACHE = pathlib.Path(sys.argv[1])
+if len(sys.argv) > 2:
+    ops.build.SOURCE = pathlib.Path(sys.argv[2])
+from simam_repro.models import simam
+x = paddle.to_tensor(np.arange(50, dtype="float32").reshape(1, 2, 5, 5))
+for _ in range(2):
+    same = np.allclose(simam(x).numpy(), simam(x, fused=False).numpy())
+print("loaded" if ops.load() else "plain", same)
+"""
+
+
+def attempt(cache, *arguments, env=None):
+    done = run([sys.executable, "-c", TRY, cache, *arguments], env={"PYTHONPATH": str(ROOT), **(env or {})})
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_processes_that_build_at_once_share_the_result(fused, tmp_path):
+    import concurrent.futures
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda _: attempt(tmp_path), range(3)))
+    assert [done.stdout for done in results] == ["loaded True\n"] * 3
+    assert sum("SimAM: compiling" in done.stderr for done in results) == 1
+    assert len(list(tmp_path.rglob("*.so"))) == 1
+    assert not list(tmp_path.rglob("tmp*"))
+
+
+def one_line_about(done, *words) -> None:
+    lines = [line for line in done.stderr.splitlines() if "no fused operator" in line]
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def test_without_a_compiler(tmp_path):
+    done = attempt(tmp_path, env={"PATH": str(tmp_path)})
+    assert done.stdout == "plain True\n"
+    one_line_about(done, "g++", "plain layer")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_build_is_told_once_and_not_repeated(fused, tmp_path):
+    source = tmp_path / "broken.cc"
+    source.write_text("#error this does not compile\n")
+    first, second = attempt(tmp_path / "cache", source), attempt(tmp_path / "cache", source)
+    (log,) = tmp_path.rglob("build.log")
+    assert "this does not compile" in log.read_text()
+    for done in (first, second):
+        assert done.stdout == "plain True\n"
+        one_line_about(done, str(log))
+    assert "SimAM: compiling" in first.stderr and "SimAM: compiling" not in second.stderr
+
+
+def test_a_library_that_does_not_load(fused, tmp_path):
+    attempt(tmp_path)
+    (library,) = tmp_path.rglob("*.so")
+    library.write_bytes(b"not a library")
+    done = attempt(tmp_path)
+    assert done.stdout == "plain True\n"
+    one_line_about(done, "plain layer")
