@@ -5,6 +5,8 @@ Import this before anything that imports paddle: the settings are read when padd
 
 import argparse
 import os
+import shlex
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -57,8 +59,27 @@ def _is_amd() -> bool:
     return cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text()
 
 
+class Terminated(BaseException):
+    """SIGTERM, for what has something to clear up or to say; see `raise_on_sigterm`."""
+
+
+def raise_on_sigterm() -> None:
+    """From now on SIGTERM raises `Terminated`. Call it after paddle is imported, which takes SIGTERM for itself."""
+
+    def terminate(number, frame):
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+
+
+def resume_command() -> str:
+    """The command line of this process, for `train.py` to go on where it stopped."""
+    words = [word for word in sys.orig_argv if word != "--overwrite"]
+    return shlex.join(words if {"--resume", "--finish"} & set(words) else [*words, "--resume"])
+
+
 def run(main) -> None:
-    """Call `main()` as a program: exit 2 and one message for bad input, 130 for Ctrl-C, 1 for the rest."""
+    """Call `main()` as a program: exit 2 and one message for bad input, 130 for Ctrl-C, 143 for SIGTERM, else 1."""
     prepare_process()
     try:
         main()
@@ -68,6 +89,9 @@ def run(main) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        sys.exit(143)
     except BrokenPipeError:
         # The reader (head, less) went away; nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

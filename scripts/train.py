@@ -1,6 +1,7 @@
 """Train one experiment into a run folder: curves, checkpoints, predictions, result.json."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import _cli
@@ -10,7 +11,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     _cli.add_experiment_options(parser)
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where to write; default runs/NAME/seedN")
-    parser.add_argument("--resume", action="store_true", help="continue an unfinished run from its last epoch")
+    parser.add_argument("--resume", action="store_true", help="continue an unfinished run from its last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
     parser.add_argument(
         "--finish", action="store_true",
@@ -28,25 +29,36 @@ def main():
         return
 
     from simam_repro.data import prepare_data
-    from simam_repro.reporting import summary_line, write_figures
+    from simam_repro.reporting import figures_complete, summary_line, write_figures
     from simam_repro.runs import RUNS_ROOT, SMOKE_ROOT, RunFolder, default_run_dir
+    from simam_repro.storage import full_disk_explained
     from simam_repro.training import fit
 
+    _cli.raise_on_sigterm()
     run_dir = arguments.run_dir or default_run_dir(experiment, SMOKE_ROOT if arguments.smoke else RUNS_ROOT)
     run = RunFolder(run_dir)
     # A smoke run in its own place is there to be repeated; anything else is kept unless told.
     throwaway = arguments.smoke and arguments.run_dir is None
     finish = arguments.finish and not throwaway
-    if finish and run.complete:
+    resume = arguments.resume or (finish and run.started)
+    trained = resume and run.complete
+    if trained:
         run.check_experiment(experiment)
-        print(f"{_cli.relative(run_dir)} is complete")
-        return
+        if finish and figures_complete(run):
+            print(f"{_cli.relative(run_dir)} is complete")
+            return
     prepare_data(experiment.data, _cli.archive_folders())
-    resume = arguments.resume or (finish and run.last.is_dir())
-    # A run that died before its first checkpoint has nothing to keep.
-    overwrite = arguments.overwrite or throwaway or (finish and not run.last.is_dir())
-    result = fit(experiment, run_dir, resume=resume, overwrite=overwrite)
-    write_figures(run_dir)
+    try:
+        if trained and not figures_complete(run):  # it died while they were drawn
+            result = run.read_result()
+        else:
+            result = fit(experiment, run_dir, resume=resume, overwrite=arguments.overwrite or throwaway)
+        with full_disk_explained(run_dir):
+            write_figures(run_dir)
+    except (KeyboardInterrupt, _cli.Terminated):
+        if run.started:
+            print(f"\nto continue: {_cli.resume_command()}", file=sys.stderr)
+        raise
     print(summary_line(result))
     print(f"run folder: {_cli.relative(run_dir)}    curves: make visualdl")
 

@@ -97,6 +97,9 @@ class Train(_Section):
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     mixup_alpha: float = Field(0.0, ge=0.0, le=100.0, description="mixup with lambda from Beta(alpha, alpha); 0: off")
     best_from: float = Field(0.0, ge=0.0, lt=1.0, description="the best checkpoint has to beat this eval accuracy")
+    checkpoint_steps: Optional[int] = Field(
+        None, ge=1, description="save a checkpoint every this many steps too; null: after every epoch only"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|gpu|gpu:\d+)$", description="auto: the GPU when there is one")
 
 

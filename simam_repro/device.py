@@ -1,8 +1,10 @@
 """The one place that differs between CPU and CUDA: choosing the device and making it repeatable."""
 
+from contextlib import contextmanager
+
 import paddle
 
-from simam_repro.errors import UserError
+from simam_repro.errors import RunError, UserError
 
 # What the paddlepaddle-gpu 2.6.2 wheel was compiled for; later wheels are compiled for newer ones too.
 CAPABILITIES_OF_2_6 = (6.1, 8.9)
@@ -42,3 +44,20 @@ def _check_capability(index: int) -> None:
             f"Install Paddle 3 for CUDA from Paddle's own package index (its installation guide has the command), "
             f"or train with --device cpu"
         )
+
+
+@contextmanager
+def out_of_memory_explained():
+    """Turn the failure to get memory, a GPU's or the machine's, into a RunError that says what needs less."""
+    try:
+        yield
+    except Exception as error:
+        # Paddle raises MemoryError for its own count, OSError or SystemError for CUDA's refusal.
+        lines = str(error).splitlines()
+        told = next((line.strip() for line in lines if "out of memory" in line.lower()), None)
+        if told is None and not isinstance(error, MemoryError):
+            raise
+        raise RunError(
+            f"the memory is too small ({told or 'MemoryError'}). Make data.batch_size smaller, then data.image_size; "
+            f"on a GPU, look with nvidia-smi whether other processes use it; or train with --device cpu"
+        ) from error

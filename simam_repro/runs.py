@@ -8,7 +8,7 @@ import numpy as np
 
 from simam_repro.config import PROJECT_ROOT, Experiment, load_config
 from simam_repro.errors import UserError
-from simam_repro.storage import read_json
+from simam_repro.storage import LOCK, is_temporary, read_json
 
 RUNS_ROOT = PROJECT_ROOT / "runs"
 SMOKE_ROOT = PROJECT_ROOT / ".smoke"  # not below runs/, whose curves VisualDL shows
@@ -40,10 +40,17 @@ class RunFolder:
         self.predictions = self.path / "predictions.npz"
         self.checkpoints = self.path / "checkpoints"
         self.last = self.checkpoints / "last"
+        self.previous = self.checkpoints / "previous"
         self.best = self.checkpoints / "best"
         self.visualdl = self.path / "visualdl"
         self.figures = self.path / "figures"
         self.names = {path.name for path in vars(self).values()} | {"evaluation.json", "evaluation_last.json"}
+
+    def foreign_files(self) -> list[Path]:
+        """What lies in the folder and no run put there. A run's first file is its config."""
+        inside = self.path.iterdir() if self.path.is_dir() else ()
+        ours = {LOCK, *(self.names if self.started else ())}
+        return sorted(path for path in inside if path.name not in ours and not is_temporary(path))
 
     @property
     def started(self) -> bool:

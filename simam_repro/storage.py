@@ -1,5 +1,8 @@
-"""Writing files so that a reader sees the old content or the new, never a half."""
+"""Writing files so that a reader sees the old content or the new, never a half, whenever the process dies."""
 
+import errno
+import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -7,9 +10,35 @@ import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
+from simam_repro.errors import RunError, UserError
+
+LOCK = ".lock"
+_CHUNK = 1 << 20
+_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota exceeded", errno.EFBIG: "file size limit reached"}
+
 
 def _temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `path` is what `atomic_path` or `atomic_folder` writes to before it has its name."""
+    return path.name.startswith(".") and ".tmp" in path.name
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what writers that were killed left in `folder` and the folders in it."""
+    for path in [*folder.glob(".*.tmp*"), *folder.glob("*/.*.tmp*")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def sync(path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -24,33 +53,44 @@ def atomic_path(path):
     temporary = temporary.with_name(temporary.name + path.suffix)
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path):
-    """Yield a new empty folder beside `path`; on success it takes the place of `path`.
-
-    An existing `path` is moved aside first and removed last, so one of the two is always whole.
-    """
+def new_folder(path):
+    """Yield a new empty folder beside `path`, for the caller to rename; removed on failure."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_sibling(path)
     temporary.mkdir()
     try:
         yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def atomic_folder(path):
+    """Yield a new empty folder beside `path`; on success it takes the place of `path`.
+
+    An existing `path` is moved aside first and removed last, so one of the two is always whole. A process
+    that is killed between the two moves leaves no `path`: who needs it then makes it again.
+    """
+    path = Path(path)
+    with new_folder(path) as temporary:
+        yield temporary
         replaced = _temporary_sibling(path) if path.exists() else None
         if replaced:
             os.rename(path, replaced)
         os.rename(temporary, path)
+        sync(path.parent)
         if replaced:
             shutil.rmtree(replaced)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path, text: str) -> None:
@@ -64,3 +104,81 @@ def write_json(path, value) -> None:
 
 def read_json(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def checksum(path, algorithm: str = "sha256") -> str:
+    """Hexadecimal digest of a file."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def locked(folder):
+    """Hold `folder` for this process; the system frees it when the process dies, however that happens.
+
+    The folder is made when it is not there, and removed when nothing was put into it.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written.
+    """
+    folder = Path(folder)
+    with _lock_file(folder) as file:
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _lock_file(folder: Path):
+    """The lock file of `folder`, open and locked. (Not filelock's: that empties the file, which names the holder.)"""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = open(folder / LOCK, "a+")
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise UserError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = f"process {file.read() or '(unknown)'}"
+            file.close()
+            raise UserError(f"{folder} is in use by {holder}; wait for it, or choose another folder") from None
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / LOCK)):
+                return file
+        except FileNotFoundError:
+            pass
+        file.close()  # its last holder removed it while this process opened it
+
+
+@contextmanager
+def full_disk_explained(folder):
+    """Turn the errors of a full disk, wherever they come from below, into a RunError that names `folder`."""
+    try:
+        yield
+    except Exception as error:
+        reason = _full_disk(error)
+        if reason is None:
+            raise
+        raise RunError(
+            f"{folder} cannot be written: {reason} ({error}). The last checkpoint and all results so far are intact; "
+            f"free some space (earlier runs, data/archives), then continue with --resume"
+        ) from None
+
+
+def _full_disk(error: Exception) -> str | None:
+    if isinstance(error, OSError):
+        return _FULL.get(error.errno)
+    # safetensors' own exception has the number in its text only.
+    return next((reason for number, reason in _FULL.items() if f"(os error {number})" in str(error)), None)

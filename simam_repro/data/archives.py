@@ -3,7 +3,6 @@
 Nothing here writes a path that an archive chose: readers get `Member`s and name the files themselves.
 """
 
-import hashlib
 import http.client
 import tarfile
 import urllib.error
@@ -17,7 +16,7 @@ from typing import BinaryIO, Callable, Iterator
 from tqdm import tqdm
 
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_path
+from simam_repro.storage import atomic_path, checksum
 
 # Far above the official archives (9,146 files and 131 MB; 8 files and 186 MB), far below a full disk.
 MAX_MEMBERS = 200_000
@@ -95,15 +94,6 @@ def _download(source: Source, target: Path, progress: bool) -> Path:
         if checksum(temporary, "md5") != source.md5[source.filename]:
             raise UserError(f"the download of {source.url} is damaged: wrong md5; try again")
     return target
-
-
-def checksum(path, algorithm: str = "sha256") -> str:
-    """Hexadecimal digest of a file."""
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def own_archive_checksum(path) -> str:

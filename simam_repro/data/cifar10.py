@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from simam_repro.data.archives import Source, check_official, checksum, locate, own_archive_checksum, read_archive
+from simam_repro.data.archives import Source, check_official, locate, own_archive_checksum, read_archive
 from simam_repro.data.prepared import ArrayImages, PreparedData, Split, prepare_once
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_folder, write_json
+from simam_repro.storage import atomic_folder, checksum, write_json
 
 TRAIN_IMAGES, EVAL_IMAGES = 50_000, 10_000
 SOURCE = Source(

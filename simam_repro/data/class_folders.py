@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from simam_repro.data.archives import checksum, read_archive
+from simam_repro.data.archives import read_archive
 from simam_repro.data.prepared import FileImages, PreparedData, Split
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_folder, write_json
+from simam_repro.storage import atomic_folder, checksum, write_json
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 EVAL_EVERY = 5

@@ -25,19 +25,21 @@ class EpochSampler(BatchSampler):
         self.drop_last = drop_last
         self.seed = seed
         self.epoch = 0
+        self.skip = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """`epoch` counts from 1."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """`epoch` counts from 1; its first `skip` batches are left out (a resumed run has had them)."""
+        self.epoch, self.skip = epoch, skip
 
     def __iter__(self):
         order = self.indices
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
+        for start in range(self.skip * self.batch_size, len(self) * self.batch_size, self.batch_size):
             yield [(self.epoch, int(index)) for index in order[start : start + self.batch_size]]
 
     def __len__(self) -> int:
+        """Batches of a whole epoch."""
         full, rest = divmod(len(self.indices), self.batch_size)
         return full + (1 if rest and not self.drop_last else 0)
 
@@ -144,8 +146,8 @@ class Loaders:
     eval: BatchLoader
     eval_indices: np.ndarray
 
-    def set_epoch(self, epoch: int) -> None:
-        self.train.batch_sampler.set_epoch(epoch)
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        self.train.batch_sampler.set_epoch(epoch, skip)
 
 
 def build_loaders(data: PreparedData, config: Data, seed: int, mixup_alpha: float = 0.0) -> Loaders:

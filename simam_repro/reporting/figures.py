@@ -13,7 +13,9 @@ from simam_repro.evaluation import Trained, confusion_matrix, predict_images, so
 from simam_repro.reporting.curves import plot_curves
 from simam_repro.reporting.style import new_figure, save_figure, set_title
 from simam_repro.runs import RunFolder
+from simam_repro.storage import remove_temporaries
 
+RUN_FIGURES = ("curves.png", "samples.png", "predictions.png", "confusion.png")
 RUN_GRID = 16
 EVAL_GRID, EVAL_GRID_COLUMNS = 18, 6
 AUGMENTED = 16
@@ -22,23 +24,30 @@ MOST_NAMED_CLASSES = 50  # above, a confusion matrix is shading only
 LONGEST_NAME = 24
 
 
+def figures_complete(run: RunFolder) -> bool:
+    """Whether `write_figures` got to its end."""
+    return all((run.figures / name).is_file() for name in RUN_FIGURES)
+
+
 def write_figures(run_dir) -> None:
-    """Write curves.png, samples.png, predictions.png and confusion.png into the run's `figures/`."""
+    """Write `RUN_FIGURES` into the run's `figures/`."""
     run = RunFolder(run_dir)
+    remove_temporaries(run.path)  # of a call that was killed
     experiment, predictions = run.read_experiment(), run.read_predictions()
     data, size = prepare_data(experiment.data), experiment.data.image_size
-    plot_curves([run.path], run.figures / "curves.png")
-    plot_samples(data, size, experiment.seed, run.figures / "samples.png")
+    curves, samples, grid, confusion = (run.figures / name for name in RUN_FIGURES)
+    plot_curves([run.path], curves)
+    plot_samples(data, size, experiment.seed, samples)
 
     count = len(predictions.labels)
     chosen = np.arange(min(RUN_GRID, count)) * count // min(RUN_GRID, count)
     positions = {sample: index for index, sample in enumerate(data.eval.ids)}
     indices = [positions[str(sample)] for sample in predictions.sample_ids[chosen]]
     probabilities = softmax(predictions.logits_best[chosen])
-    plot_predictions(data, indices, probabilities, size, run.figures / "predictions.png")
+    plot_predictions(data, indices, probabilities, size, grid)
 
     matrix = confusion_matrix(predictions.labels, predictions.logits_best.argmax(axis=1), len(data.classes))
-    plot_confusion(matrix, data.classes, run.figures / "confusion.png", stand_in=data.stand_in)
+    plot_confusion(matrix, data.classes, confusion, stand_in=data.stand_in)
 
 
 def write_eval_grid(trained: Trained, path) -> None:

@@ -1,10 +1,12 @@
-"""Checkpoints: a folder of weights, optimizer and state that appears whole or not at all.
+"""Checkpoints: folders of weights, optimizer and state that are whole or not there, and say when they are damaged.
 
-Weights and optimizer tensors are safetensors: reading a checkpoint runs no code.
+`checkpoints/last` is the newest, `previous` the one before it, `best` that of the best epoch. Tensors are
+safetensors and the state is JSON: reading a checkpoint runs no code.
 """
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +14,45 @@ import paddle
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from simam_repro.errors import UserError
-from simam_repro.storage import atomic_folder, read_json, write_json
+from simam_repro.errors import RunError, UserError
+from simam_repro.storage import atomic_folder, checksum, new_folder, read_json, sync, write_json
 
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+CHECKSUMS = "checksums.json"  # sha256 of each of the others, written last
 
 
-def save_checkpoint(folder, network, optimizer, state: dict) -> None:
-    """Write network, optimizer and `state` (JSON values: epoch, best score, history) to `folder`."""
+def save_checkpoint(run, network, optimizer, state: dict) -> None:
+    """Make network, optimizer and `state` (JSON values) the run's `last` checkpoint, and its `last` the `previous`.
+
+    At every moment one of the two is whole.
+
+    Raises:
+        RunError: weights that are not finite; the checkpoints stay as they are.
+    """
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    broken = [name for name, value in weights.items() if not np.isfinite(value).all()]
+    if broken:
+        raise RunError(
+            f"the weights are no numbers any more (first: {broken[0]}), so they are not saved; "
+            f"a lower optim.learning_rate usually cures it"
+        )
     tensors, scheduler = _optimizer_tensors(network, optimizer)
-    with atomic_folder(folder) as temporary:
-        save_file({name: value.numpy() for name, value in network.state_dict().items()}, temporary / WEIGHTS)
+    with new_folder(run.last) as temporary:
+        save_file(weights, temporary / WEIGHTS)
         save_file(tensors, temporary / OPTIMIZER)
         write_json(temporary / STATE, {**state, "scheduler": scheduler})
+        for name in (WEIGHTS, OPTIMIZER):
+            sync(temporary / name)
+        write_json(temporary / CHECKSUMS, {name: checksum(temporary / name) for name in (WEIGHTS, OPTIMIZER, STATE)})
+        if run.last.exists():
+            shutil.rmtree(run.previous, ignore_errors=True)
+            os.rename(run.last, run.previous)
+        os.rename(temporary, run.last)
+        sync(run.checkpoints)
 
 
-def copy_checkpoint(source: Path, target: Path) -> None:
-    """Make `target` the same checkpoint as `source`, sharing the files on disk where it can."""
+def keep_best(run) -> None:
+    """Make `best` the same checkpoint as `last`, sharing the files on disk where it can."""
 
     def link(source_file, target_file):
         try:
@@ -36,12 +60,48 @@ def copy_checkpoint(source: Path, target: Path) -> None:
         except OSError:  # a file system without hard links
             shutil.copy2(source_file, target_file)
 
-    with atomic_folder(target) as temporary:
-        shutil.copytree(source, temporary, copy_function=link, dirs_exist_ok=True)
+    with atomic_folder(run.best) as temporary:
+        shutil.copytree(run.last, temporary, copy_function=link, dirs_exist_ok=True)
 
 
 def load_weights(folder, network) -> None:
-    """Load the weights of a checkpoint folder into `network`; names and shapes must match exactly."""
+    """Load the weights of a checkpoint folder into `network`; names and shapes must match exactly.
+
+    Raises:
+        UserError: missing, damaged, or of another network.
+    """
+    _verify(folder, [WEIGHTS])
+    _set_weights(folder, network)
+
+
+def load_newest(run, network, optimizer) -> dict | None:
+    """Restore network, optimizer and scheduler from `last`, or from `previous` when `last` is damaged or gone.
+
+    Returns:
+        The saved state; None when the run has no checkpoint yet.
+    Raises:
+        UserError: both damaged, or of another network.
+    """
+    reasons = []
+    for folder in filter(Path.is_dir, (run.last, run.previous)):
+        try:
+            _verify(folder, [WEIGHTS, OPTIMIZER, STATE])
+        except UserError as error:
+            reasons.append(str(error))
+            continue
+        if reasons:
+            print(f"warning: {reasons[0]}; going on from the checkpoint before it", file=sys.stderr)
+        if folder == run.previous:
+            # The next save moves `last` to `previous`, which must never replace a whole one by a damaged.
+            shutil.rmtree(run.last, ignore_errors=True)
+            os.rename(run.previous, run.last)
+        return _load(run.last, network, optimizer)
+    if reasons:
+        raise UserError(f"{'; '.join(reasons)}: no whole checkpoint is left; --overwrite starts the run anew")
+    return None
+
+
+def _set_weights(folder, network) -> None:
     weights = _read_tensors(Path(folder) / WEIGHTS)
     expected = {name: list(value.shape) for name, value in network.state_dict().items()}
     found = {name: list(value.shape) for name, value in weights.items()}
@@ -51,23 +111,28 @@ def load_weights(folder, network) -> None:
     network.set_state_dict(weights)
 
 
-def load_checkpoint(folder, network, optimizer) -> dict:
-    """Restore network, optimizer and scheduler from `folder`; returns the saved state.
-
-    Raises:
-        UserError: missing, damaged, or of another network.
-    """
-    folder = Path(folder)
-    load_weights(folder, network)
+def _load(folder: Path, network, optimizer) -> dict:
+    _set_weights(folder, network)
     state = read_json(folder / STATE)
-    tensors = _read_tensors(folder / OPTIMIZER)
     names = {name: parameter.name for name, parameter in network.named_parameters()}
     values = {}
-    for key, array in tensors.items():
+    for key, array in _read_tensors(folder / OPTIMIZER).items():
         parameter, _, suffix = key.rpartition("/")
         values[f"{names[parameter]}_{suffix}"] = paddle.to_tensor(array)
     optimizer.set_state_dict({**values, "LR_Scheduler": state.pop("scheduler")})
     return state
+
+
+def _verify(folder, names) -> None:
+    """Raises UserError when one of the files `names` is not what was written."""
+    folder = Path(folder)
+    try:
+        expected = read_json(folder / CHECKSUMS)
+        damaged = [name for name in names if checksum(folder / name) != expected[name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} is no whole checkpoint ({error})") from None
+    if damaged:
+        raise UserError(f"{folder} is damaged: the checksum of {', '.join(damaged)} is wrong")
 
 
 def _optimizer_tensors(network, optimizer) -> tuple[dict[str, np.ndarray], dict]:

@@ -9,12 +9,27 @@ from pathlib import Path
 import paddle
 
 from simam_repro.config import PROJECT_ROOT
+from simam_repro.storage import read_json, write_json
 
 PACKAGES = ("numpy", "pillow", "visualdl", "matplotlib", "pydantic", "safetensors", "scipy")
 
 
+def write_environment(run, device: str, step: int) -> None:
+    """Write environment.json, or note in its `sessions` what differs now that the run goes on after `step` steps."""
+    now = describe_environment(device)
+    if not step:
+        write_json(run.environment, now)
+        return
+    first = read_json(run.environment)
+    differing = {key: value for key, value in now.items() if value != first.get(key)}
+    if differing:
+        write_json(
+            run.environment, {**first, "sessions": [*first.get("sessions", ()), {"after_step": step, **differing}]}
+        )
+
+
 def describe_environment(device: str) -> dict:
-    """The content of environment.json."""
+    """What a session ran on: the content of environment.json."""
     return {
         "python": platform.python_version(),
         "paddle": paddle.__version__,

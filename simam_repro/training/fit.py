@@ -1,41 +1,55 @@
 """Training one experiment into one run folder, through `paddle.Model.fit`."""
 
 import shutil
-import time
 
 import numpy as np
 import paddle
 
 from simam_repro.config import Experiment
 from simam_repro.data import build_loaders, prepare_data
-from simam_repro.device import select_device
+from simam_repro.device import out_of_memory_explained, select_device
 from simam_repro.errors import UserError
 from simam_repro.models import build_model, count_parameters, predict_logits
 from simam_repro.runs import RunFolder
-from simam_repro.storage import atomic_path, write_json, write_text
-from simam_repro.training.callbacks import Checkpoints, Recorder, Terminal
-from simam_repro.training.checkpoints import load_checkpoint, load_weights
-from simam_repro.training.environment import describe_environment
+from simam_repro.storage import (
+    LOCK,
+    atomic_path,
+    full_disk_explained,
+    locked,
+    remove_temporaries,
+    write_json,
+    write_text,
+)
+from simam_repro.training.callbacks import Checkpoints, Terminal
+from simam_repro.training.checkpoints import keep_best, load_newest, load_weights
+from simam_repro.training.divergence import stop_when_not_finite
+from simam_repro.training.environment import write_environment
 from simam_repro.training.metrics import EpochMeans
 from simam_repro.training.objective import Objective
 from simam_repro.training.optim import build_optimizer
+from simam_repro.training.recorder import Recorder
+from simam_repro.training.stopping import DeferredSignals
 from simam_repro.training.visualdl_log import VisualDLLog
 
 
 def fit(experiment: Experiment, run_dir, *, resume: bool = False, overwrite: bool = False) -> dict:
     """Train `experiment` into `run_dir`; returns the content of its result.json.
 
+    SIGINT and SIGTERM take effect after the current step, with a checkpoint saved; a second one takes effect at once.
+
     Args:
-        resume: continue from the run's last finished epoch.
+        resume: continue from the run's newest checkpoint, to the numbers of a run that was never stopped.
         overwrite: replace what the folder holds.
     Raises:
-        UserError: no data, a bad combination, no such device, or a folder that holds a run already.
-        RunError: the loss is not finite; the last checkpoint is kept.
+        UserError: no data, a bad combination, no such device, a folder that holds a run already or is in use.
+        RunError: the loss is not finite, the disk is full, the memory too small; the last checkpoint is kept.
     """
+    run = RunFolder(run_dir)
+    _refuse_foreign(run)
     # Paddle numbers parameters and optimizer states by a process-wide counter: each run counts anew,
     # so that a second run in a process (a notebook, a test) can load the checkpoint of the first.
-    with paddle.utils.unique_name.guard():
-        return _fit(experiment, RunFolder(run_dir), resume, overwrite)
+    with paddle.utils.unique_name.guard(), full_disk_explained(run.path), out_of_memory_explained(), locked(run.path):
+        return _fit(experiment, run, resume, overwrite)
 
 
 def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) -> dict:
@@ -55,67 +69,85 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
         experiment.optim, network.parameters(), experiment.train.epochs, len(loaders.train)
     )  # fmt: skip
 
-    # The folder: its config first, so that a run that dies says what it was.
-    state = load_checkpoint(run.last, network, optimizer) if resume else {"records": []}
-    if not resume:
+    state = load_newest(run, network, optimizer) if resume else None
+    recorder = Recorder(run, loaders, experiment, state)
+    if state:
+        _clear_up(run, recorder)
+    else:
+        # The folder: its config first, so that a run that dies says what it was.
         _start_afresh(run)
         write_text(run.config, experiment.to_yaml())
-    write_json(run.environment, describe_environment(device))
+    write_environment(run, device, recorder.step)
 
-    recorder = Recorder(run, loaders, experiment, state["records"])
-    begin = time.perf_counter()
-    _train(experiment, run, network, optimizer, recorder)
-    wall = time.perf_counter() - begin
-
+    _train(experiment, run, network, optimizer, recorder, state["visualdl_bytes"] if state else None)
     _write_predictions(run, network, loaders)
-    result = _summarise(experiment, network, data, recorder, wall, device)
+    result = _summarise(experiment, network, data, recorder, device)
     write_json(run.result, result)
     return result
+
+
+def _refuse_foreign(run: RunFolder) -> None:
+    if run.path.exists() and not run.path.is_dir():
+        raise UserError(f"{run.path} is a file; a run needs a folder")
+    foreign = run.foreign_files()
+    if foreign:
+        names = ", ".join(path.name for path in foreign[:3])
+        raise UserError(f"{run.path} holds files that are not a run's ({names}); choose another folder")
 
 
 def _check_folder(run: RunFolder, experiment: Experiment, resume: bool, overwrite: bool) -> None:
     if resume:
         if run.complete:
             raise UserError(f"{run.path} is complete: nothing to resume")
-        if not run.last.is_dir():
-            raise UserError(f"{run.path} has no checkpoint to resume from; start it without --resume")
+        if not run.started:
+            raise UserError(f"{run.path} holds no run to resume; start it without --resume")
         run.check_experiment(experiment)
-    elif run.path.exists() and not run.path.is_dir():
-        raise UserError(f"{run.path} is a file; a run needs a folder")
-    elif run.path.exists() and any(run.path.iterdir()):
-        foreign = sorted(path.name for path in run.path.iterdir() if path.name not in run.names)
-        if foreign or not run.started:
-            raise UserError(
-                f"{run.path} holds files that are not a run's ({', '.join(foreign[:3])}); choose another folder"
-            )
-        if not overwrite:
-            what = "a finished run" if run.complete else "an unfinished run (--resume continues it)"
-            raise UserError(f"{run.path} holds {what}; --overwrite replaces it, --run-dir or --seed goes elsewhere")
+    elif (run.started or run.complete) and not overwrite:
+        what = "a finished run" if run.complete else "an unfinished run (--resume continues it)"
+        raise UserError(f"{run.path} holds {what}; --overwrite replaces it, --run-dir or --seed goes elsewhere")
 
 
 def _start_afresh(run: RunFolder) -> None:
-    """Remove what an earlier run left, its result first: what remains of a failed removal is no complete run."""
+    """Remove what an earlier run left, its result first: what remains of a failed removal is no complete run.
+
+    Its config stays until the new one replaces it: what remains is a run's folder still.
+    """
     run.result.unlink(missing_ok=True)
-    for path in run.path.iterdir() if run.path.exists() else ():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in run.path.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (LOCK, run.config.name):
+            path.unlink()
 
 
-def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder: Recorder) -> None:
-    size = experiment.data.image_size
+def _clear_up(run: RunFolder, recorder: Recorder) -> None:
+    """Bring the folder to where its checkpoint is: a run that died may have been writing anything."""
+    remove_temporaries(run.path)
+    recorder.write_metrics()
+    if recorder.records and recorder.best is recorder.records[-1] and not recorder.so_far.steps:
+        keep_best(run)
+
+
+def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder: Recorder, log_size) -> None:
+    size, loaders = experiment.data.image_size, recorder.loaders
+    remaining = experiment.train.epochs - len(recorder.records)
+    if not remaining:
+        return
     model = paddle.Model(
         network,
         inputs=[paddle.static.InputSpec([None, 3, size, size], "float32", "images")],
         labels=[paddle.static.InputSpec([None], "int64", "labels")],
     )
-    model.prepare(optimizer, Objective(experiment.train.label_smoothing), EpochMeans())
-    callbacks = [recorder, Checkpoints(run, recorder)]
-    if experiment.logging.visualdl:
-        callbacks.append(VisualDLLog(run, experiment, recorder))
-    loaders = recorder.loaders
-    callbacks.append(Terminal(recorder, experiment.train.epochs, len(loaders.train), experiment.name))
-    remaining = experiment.train.epochs - len(recorder.records)
-    if remaining:
-        model.fit(loaders.train, loaders.eval, epochs=remaining, verbose=0, callbacks=callbacks)
+    objective = Objective(experiment.train.label_smoothing)
+    model.prepare(optimizer, objective, EpochMeans())
+    stop_when_not_finite(network, objective, recorder)
+    log = VisualDLLog(run, experiment, recorder, log_size) if experiment.logging.visualdl else None
+    terminal = Terminal(recorder, experiment.train.epochs, len(loaders.train), experiment.name)
+    with DeferredSignals() as signals:
+        # hapi would add its schedule's callback after ours, and a checkpoint would miss the last step of it.
+        callbacks = [recorder, paddle.callbacks.LRScheduler(by_step=True), log, terminal]
+        callbacks.append(Checkpoints(run, recorder, log, signals, experiment.train.checkpoint_steps))
+        model.fit(loaders.train, loaders.eval, epochs=remaining, verbose=0, callbacks=list(filter(None, callbacks)))
 
 
 def _write_predictions(run: RunFolder, network, loaders) -> None:
@@ -132,7 +164,7 @@ def _write_predictions(run: RunFolder, network, loaders) -> None:
         )
 
 
-def _summarise(experiment: Experiment, network, data, recorder: Recorder, wall: float, device: str) -> dict:
+def _summarise(experiment: Experiment, network, data, recorder: Recorder, device: str) -> dict:
     records, final, best = recorder.records, recorder.records[-1], recorder.best
 
     def images_per_s(half: str) -> float:
@@ -154,7 +186,7 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, wall: 
         },
         "train_images_per_s": images_per_s("train"),
         "eval_images_per_s": images_per_s("eval"),
-        "wall_s": wall,
+        "wall_s": recorder.seconds,
         "device": device,
         "paddle": paddle.__version__,
         "data": {

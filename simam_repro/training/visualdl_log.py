@@ -1,14 +1,15 @@
 """The VisualDL log of a run: scalars per epoch and per step, sample images, config, hparams."""
 
-import contextlib
-import io
+import os
+import struct
+import time
 from pathlib import Path
 
 import numpy as np
 import paddle
 import visualdl
 
-from simam_repro.training.callbacks import Recorder
+from simam_repro.training.recorder import Recorder
 
 EPOCH_TAGS = {
     "train/loss": "train_loss",  # the objective, label smoothing included
@@ -28,28 +29,78 @@ HPARAMS = (
 SAMPLES = 8
 
 
-def open_log(folder, name: str = "") -> visualdl.LogWriter:
+class _LogFile:
+    """A log's file, for LogWriter: a record is in the file, whole, when `add_record` returns.
+
+    VisualDL's own writes in a thread of its own, which loses records without a word when the disk is full.
+    """
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._file = open(path, "ab", buffering=0)
+
+    def add_record(self, record) -> None:
+        content = record.SerializeToString()
+        rest = memoryview(struct.pack("<Q", len(content)) + content)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def get_filename(self) -> str:
+        return str(self._path)
+
+    def flush(self) -> int:
+        """Wait until the records are on the disk; returns the file's size in bytes."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Log(visualdl.LogWriter):
+    def __init__(self, path: Path, display_name: str):
+        self._path = path
+        super().__init__(logdir=str(path.parent), display_name=display_name)
+
+    def _get_file_writer(self):
+        if self._file_writer is None:
+            self._file_writer = _LogFile(self._path)
+        return self._file_writer
+
+    def flush(self) -> int:
+        return self._file_writer.flush()
+
+    def close(self) -> None:
+        self._file_writer.close()
+
+
+def open_log(folder, name: str = "", size: int | None = None) -> _Log:
     """A writer that continues the log in `folder`, or starts it under the display name `name`.
 
     VisualDL shows one file of a folder, the newest: a second one would hide the first.
+
+    Args:
+        size: continue after this many bytes; what follows them is cut off.
     """
     logs = sorted(Path(folder).glob("vdlrecords.*"))
-    # LogWriter prints that it continues a file.
-    with contextlib.redirect_stdout(io.StringIO()):
-        return visualdl.LogWriter(logdir=str(folder), file_name=logs[-1].name if logs else "", display_name=name)
+    path = logs[-1] if logs else Path(folder) / f"vdlrecords.{int(time.time()):010d}.log"
+    if size is not None and path.exists():
+        os.truncate(path, min(size, path.stat().st_size))
+    return _Log(path, name)
 
 
 class VisualDLLog(paddle.callbacks.Callback):
     """Writes `run.visualdl`. Epochs and steps on the x axis count from 1, over the whole run."""
 
-    def __init__(self, run, experiment, recorder: Recorder):
+    def __init__(self, run, experiment, recorder: Recorder, size: int | None = None):
         super().__init__()
-        self.run, self.experiment, self.recorder = run, experiment, recorder
+        self.run, self.experiment, self.recorder, self.size = run, experiment, recorder, size
 
     def on_train_begin(self, logs=None):
         name = f"{self.experiment.name} seed {self.experiment.seed}"
-        self.writer = open_log(self.run.visualdl, name)
-        if self.recorder.records:  # resumed: the log has the rest
+        self.writer = open_log(self.run.visualdl, name, self.size)
+        if self.size is not None:  # resumed: the log has the rest
             return
         flat = self.experiment.to_flat()
         self.writer.add_hparams({key: flat[key] for key in HPARAMS}, list(EPOCH_TAGS))
@@ -61,13 +112,18 @@ class VisualDLLog(paddle.callbacks.Callback):
 
     def on_train_batch_end(self, step, logs=None):
         if self.recorder.step % self.experiment.logging.step_interval == 0:
-            self.writer.add_scalar(STEP_LOSS, self.recorder.batch_loss, self.recorder.step)
-            self.writer.add_scalar(STEP_LR, self.recorder.learning_rate, self.recorder.step)
+            so_far = self.recorder.so_far
+            self.writer.add_scalar(STEP_LOSS, so_far.last_batch_loss, self.recorder.step)
+            self.writer.add_scalar(STEP_LR, so_far.learning_rate, self.recorder.step)
 
     def on_eval_end(self, logs=None):
         record = self.recorder.records[-1]
         for tag, key in EPOCH_TAGS.items():
             self.writer.add_scalar(tag, record[key], record["epoch"])
+
+    def flush(self) -> int:
+        """See `_LogFile.flush`: what a checkpoint remembers, for the run to go on from."""
+        return self.writer.flush()
 
     def on_train_end(self, logs=None):
         self.writer.close()

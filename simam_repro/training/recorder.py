@@ -1,0 +1,134 @@
+"""What a run knows about itself: its records, and how far the epoch in progress has got."""
+
+import json
+import math
+import random
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import paddle
+
+from simam_repro.errors import RunError
+from simam_repro.storage import write_text
+
+
+@dataclass
+class EpochSoFar:
+    """Sums over the training steps of the epoch in progress."""
+
+    steps: int = 0
+    images: int = 0
+    loss_sum: float = 0.0
+    nll_sum: float = 0.0
+    hits: float = 0.0
+    last_batch_loss: float | None = None
+    learning_rate: float | None = None
+    seconds: float = 0.0
+
+
+class Recorder(paddle.callbacks.Callback):
+    """Counts epochs and steps from 1, seeds each step, and keeps `records`: the lines of metrics.jsonl.
+
+    A record: epoch, lr (of the last step), train_loss (the objective, label smoothing included),
+    train_nll and eval_loss (plain cross-entropy), train_acc, eval_acc (fractions), all means over all
+    samples; train_last_batch_loss, eval_last_batch_loss (the objective; what hapi, and so the original
+    experiments, would report); train_seconds, eval_seconds, train_images_per_s, eval_images_per_s.
+
+    `state()` is all of this as JSON values, at any moment between two batches; a Recorder made from it goes on.
+    """
+
+    def __init__(self, run, loaders, experiment, state: dict | None = None):
+        super().__init__()
+        self.run, self.loaders, self.seed = run, loaders, experiment.seed
+        self.best_from = experiment.train.best_from
+        state = state or {"records": [], "epoch_so_far": {}, "seconds": 0.0}
+        self.records = list(state["records"])
+        self.so_far = EpochSoFar(**state["epoch_so_far"])
+        self._began = time.perf_counter() - state["seconds"]
+
+    def state(self) -> dict:
+        return {"records": self.records, "epoch_so_far": asdict(self.so_far), "seconds": self.seconds}
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run up to now, over all sessions (what a session lost when it died is not in it)."""
+        return time.perf_counter() - self._began
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in progress."""
+        return len(self.records) + 1
+
+    @property
+    def step(self) -> int:
+        """Training steps done in the whole run."""
+        return len(self.records) * len(self.loaders.train) + self.so_far.steps
+
+    @property
+    def best(self) -> dict:
+        """The record of the best eval accuracy, the earliest of equals; the last while none beats the target."""
+        beating = [record for record in self.records if record["eval_acc"] > self.best_from]
+        return max(beating, key=lambda record: record["eval_acc"]) if beating else self.records[-1]
+
+    def write_metrics(self) -> None:
+        write_text(self.run.metrics, "".join(json.dumps(record) + "\n" for record in self.records))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        so_far = self.so_far
+        self.loaders.set_epoch(self.epoch, skip=so_far.steps)
+        means = self.model._metrics[0]
+        means.sums, means.count = np.array([so_far.nll_sum, so_far.hits]), so_far.images
+        self._epoch_began = time.perf_counter() - so_far.seconds
+
+    def on_train_batch_begin(self, step, logs=None):
+        # hapi's schedule moves on when the step ends: this is the lr that the step uses.
+        self.so_far.learning_rate = self.model._optimizer.get_lr()
+        self.seed_step()
+
+    def seed_step(self) -> None:
+        """Every random generator follows from (seed, epoch, step), so a checkpoint needs none of their states."""
+        entropy = [self.seed, self.epoch, self.so_far.steps + 1]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)
+        paddle.seed(seed)
+
+    def on_train_batch_end(self, step, logs=None):
+        so_far, loss = self.so_far, float(logs["loss"][0])
+        so_far.steps += 1
+        so_far.images += logs["batch_size"]
+        so_far.loss_sum += loss * logs["batch_size"]
+        so_far.last_batch_loss = loss
+        so_far.nll_sum, so_far.hits = self.model._metrics[0].sums.tolist()
+        so_far.seconds = time.perf_counter() - self._epoch_began
+
+    def on_eval_begin(self, logs=None):
+        self._eval_began = time.perf_counter()
+
+    def on_eval_end(self, logs=None):
+        seconds, so_far = time.perf_counter() - self._eval_began, self.so_far
+        if not math.isfinite(logs["nll"]):
+            raise RunError(
+                f"the eval loss is {logs['nll']} after epoch {self.epoch} (lr {so_far.learning_rate:g}): "
+                f"the weights are no numbers any more; a lower optim.learning_rate usually cures it"
+            )
+        self.records.append(
+            {
+                "epoch": self.epoch,
+                "lr": so_far.learning_rate,
+                "train_loss": so_far.loss_sum / so_far.images,
+                "train_last_batch_loss": so_far.last_batch_loss,
+                "train_nll": so_far.nll_sum / so_far.images,
+                "train_acc": so_far.hits / so_far.images,
+                "train_seconds": so_far.seconds,
+                "train_images_per_s": so_far.images / so_far.seconds,
+                "eval_loss": logs["nll"],
+                "eval_acc": logs["acc"],
+                "eval_last_batch_loss": float(logs["loss"][0]),
+                "eval_seconds": seconds,
+                "eval_images_per_s": len(self.loaders.eval_indices) / seconds,
+            }
+        )
+        self.so_far = EpochSoFar()
+        self.write_metrics()
