@@ -31,7 +31,7 @@ EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-paddle26 $(EXPERIMENTS) \
         caltech-towernet-off cifar-alexnet-off \
-        evaluate predict curves attention summary matrix keep notebooks test-notebooks show-data data-caltech data-cifar visualdl lock clean
+        evaluate predict curves attention summary matrix keep kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "%-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,7 +52,7 @@ test-slow: $(READY)  ## run the tests that take long or need a browser
 	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "slow or browser" --ignore tests/test_notebooks.py $(ARGS)
 
 test-paddle26: .venv-paddle26/.ready  ## run the tests of the commands under Paddle 2.6.2, the level of the CUDA wheel
-	.venv-paddle26/bin/python -m pytest -q -n auto --maxprocesses 4 tests/test_commands.py tests/test_training.py tests/test_simam.py tests/test_recipes.py \
+	.venv-paddle26/bin/python -m pytest -q -n auto --maxprocesses 4 tests/test_commands.py tests/test_training.py tests/test_resume.py tests/test_simam.py tests/test_recipes.py \
 	  tests/test_loaders.py tests/test_backbones.py tests/test_caltech101.py tests/test_cifar10.py tests/test_attention_maps.py tests/test_evaluation.py $(ARGS)
 
 # The CUDA environment with the CPU wheel of the same version in the place of the CUDA one.
@@ -108,6 +108,9 @@ summary: $(READY)  ## layers, FLOPs and memory of a network (CONFIG=...; without
 
 matrix: $(READY)  ## parameters, FLOPs and a smoke run of every config
 	$(PY) scripts/matrix.py $(ARGS)
+
+kill-test: $(READY)  ## kill training at random moments and at every change of the disk, resume, compare (40 minutes)
+	$(PY) scripts/kill_test.py $(ARGS)
 
 keep: $(READY)  ## copy the small files of complete runs to results/ (RUN="A B ...")
 	$(PY) scripts/keep_results.py $(RUN)

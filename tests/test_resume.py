@@ -1,0 +1,240 @@
+"""A run that was stopped and resumed is the run that was never stopped; and what is refused, repaired and told."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import kill_test
+import pytest
+from commands import ROOT, assert_refused, run, script
+from kill_test import differences, outcome
+
+from simam_repro.config import load_config
+from simam_repro.errors import UserError
+from simam_repro.runs import RunFolder
+from simam_repro.storage import locked, read_json, write_json
+from simam_repro.training import fit
+from simam_repro.training.checkpoints import OPTIMIZER, STATE, WEIGHTS
+from simam_repro.training.recorder import Recorder
+
+NAME = "towernet"  # 2 epochs of 3 steps, a checkpoint after each step
+STEPS = 3
+
+
+def experiment(name=NAME, **changes):
+    arguments = kill_test.train_arguments(name, "")
+    overrides = [word for word in arguments if "=" in word] + [f"{key}={value}" for key, value in changes.items()]
+    return load_config(ROOT / arguments[arguments.index("-c") + 1], overrides)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """{network: outcome of a run that was never stopped}"""
+    known = {}
+
+    def run_once(name=NAME):
+        if name not in known:
+            run_dir = tmp_path_factory.mktemp("whole") / name
+            fit(experiment(name), run_dir)
+            known[name] = outcome(run_dir)
+        return known[name]
+
+    return run_once
+
+
+class Died(BaseException):
+    pass
+
+
+def die(*_, **__):
+    raise Died
+
+
+def stop(run_dir, monkeypatch, step: int, how=die, name=NAME, event="on_train_batch_begin"):
+    """Train into `run_dir`; `how` is called at an event of the Recorder when `step` steps are done."""
+    original = getattr(Recorder, event)
+
+    def at_the_step(self, *arguments, **keys):
+        if self.step == step:
+            how()
+        return original(self, *arguments, **keys)
+
+    with monkeypatch.context() as patched, pytest.raises((Died, KeyboardInterrupt)):
+        patched.setattr(Recorder, event, at_the_step)
+        fit(experiment(name), run_dir)
+    return RunFolder(run_dir)
+
+
+def unlike(run_dir, expected) -> list[str]:
+    return differences(expected, outcome(run_dir))
+
+
+@pytest.mark.parametrize("name, step", [("towernet", 5), ("alexnet", 7)])
+def test_resumed_within_an_epoch(name, step, whole, tmp_path, monkeypatch):
+    folder = stop(tmp_path / "run", monkeypatch, step, name=name)
+    state = read_json(folder.last / STATE)
+    every = experiment(name).train.checkpoint_steps
+    done = len(state["records"]) * (STEPS if name == NAME else 5) + state["epoch_so_far"].get("steps", 0)
+    assert step - every < done <= step
+    fit(experiment(name), folder.path, resume=True)
+    assert unlike(folder.path, whole(name)) == []
+
+
+def test_resumed_in_the_evaluation(whole, tmp_path, monkeypatch):
+    folder = stop(tmp_path / "run", monkeypatch, STEPS, event="on_eval_begin")
+    assert read_json(folder.last / STATE)["epoch_so_far"]["steps"] == STEPS
+    fit(experiment(), folder.path, resume=True)
+    assert unlike(folder.path, whole()) == []
+
+
+@pytest.mark.parametrize("event", ["on_train_batch_begin", "on_eval_begin"])
+def test_a_signal_saves_after_the_step_and_then_acts(event, whole, tmp_path, monkeypatch):
+    def interrupt():
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0)  # where KeyboardInterrupt would come up
+
+    before = signal.getsignal(signal.SIGINT)
+    folder = stop(tmp_path / "run", monkeypatch, STEPS, interrupt, event=event)
+    assert signal.getsignal(signal.SIGINT) is before
+    state = read_json(folder.last / STATE)
+    if event == "on_eval_begin":
+        assert (len(state["records"]), state["epoch_so_far"]["steps"]) == (0, STEPS)
+    else:
+        assert (len(state["records"]), state["epoch_so_far"]["steps"]) == (1, 1)
+    fit(experiment(), folder.path, resume=True)
+    assert unlike(folder.path, whole()) == []
+
+
+def test_a_run_without_a_checkpoint_yet_is_resumed_from_its_start(whole, tmp_path, monkeypatch):
+    folder = stop(tmp_path / "run", monkeypatch, 0)
+    assert not folder.last.exists()
+    fit(experiment(), folder.path, resume=True)
+    assert unlike(folder.path, whole()) == []
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, OPTIMIZER, STATE])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(file, whole, tmp_path, monkeypatch, capsys):
+    folder = stop(tmp_path / "run", monkeypatch, 4)
+    damage(folder.last / file)
+    fit(experiment(), folder.path, resume=True)
+    told = capsys.readouterr().err
+    assert f"checksum of {file} is wrong" in told and "the checkpoint before it" in told
+    assert unlike(folder.path, whole()) == []
+
+
+def test_two_damaged_checkpoints_are_refused(tmp_path, monkeypatch):
+    folder = stop(tmp_path / "run", monkeypatch, 4)
+    damage(folder.last / WEIGHTS)
+    (folder.previous / OPTIMIZER).unlink()
+    with pytest.raises(UserError, match=r"weights.safetensors is wrong.*no whole checkpoint.*--overwrite"):
+        fit(experiment(), folder.path, resume=True)
+
+
+def test_what_a_dead_writer_left_is_repaired(whole, tmp_path, monkeypatch):
+    """Killed between `last` and `best`, with a torn VisualDL record, metrics ahead, and temporary files."""
+    folder = stop(tmp_path / "run", monkeypatch, STEPS)
+    shutil.rmtree(folder.best)
+    (log,) = folder.visualdl.glob("*.log")
+    log.write_bytes(log.read_bytes() + (1000).to_bytes(8, "little") + b"torn")
+    folder.metrics.write_text(folder.metrics.read_text() * 2)
+    (folder.path / ".metrics.jsonl.0a.tmp.jsonl").write_text("half")
+    (folder.checkpoints / ".last.0b.tmp").mkdir()
+    fit(experiment(), folder.path, resume=True)
+    assert unlike(folder.path, whole()) == []
+
+
+def test_no_temporary_file_makes_a_folder_foreign(tmp_path):
+    (tmp_path / ".config.yaml.0a.tmp.yaml").write_text("half")
+    result = fit(experiment(**{"train.epochs": 1, "train.checkpoint_steps": "null"}), tmp_path)
+    assert result["epochs"] == 1
+
+
+def test_time_and_machine_of_all_sessions_are_kept(tmp_path, monkeypatch):
+    folder = stop(tmp_path / "run", monkeypatch, 4)
+    state = read_json(folder.last / STATE)
+    first = {**read_json(folder.environment), "cpu": "another processor"}
+    write_json(folder.environment, first)
+    began = time.perf_counter()
+    result = fit(experiment(), folder.path, resume=True)
+    assert state["seconds"] < result["wall_s"] < state["seconds"] + time.perf_counter() - began
+    environment = read_json(folder.environment)
+    (session,) = environment.pop("sessions")
+    assert environment == first
+    assert session["after_step"] == 4 and session["cpu"] != "another processor" and "python" not in session
+
+
+@pytest.fixture
+def started(tmp_path):
+    """A command that trains for long, started; it has a checkpoint."""
+    options = [*kill_test.train_arguments(NAME, tmp_path / "run"), "-o", "train.epochs=200"]
+    command = [sys.executable, "scripts/train.py", *options]
+    process = subprocess.Popen(
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    folder = RunFolder(tmp_path / "run")
+    for _ in range(600):
+        if folder.previous.is_dir() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    yield process, folder, options
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_with_the_command_to_resume(number, code, started):
+    process, folder, options = started
+    refused = script("train", *options)
+    assert_refused(refused, str(folder.path), f"process {process.pid}")
+    began = time.perf_counter()
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == code and time.perf_counter() - began < 20
+    assert "Traceback" not in told and not (folder.path / ".lock").exists()
+    command = re.search(r"to continue: (.+)", told).group(1)
+    assert shlex.split(command)[1:] == ["scripts/train.py", *options, "--resume"]
+    before = read_json(folder.last / STATE)
+    again = run([*shlex.split(command), "-o", "train.epochs=201"])
+    assert_refused(again, "train.epochs differ")
+    assert read_json(folder.last / STATE) == before
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    code = """
+import sys, time
+from simam_repro.storage import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(99)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code, tmp_path / "run"], cwd=ROOT, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with pytest.raises(UserError, match=f"in use by process {holder.pid}"), locked(tmp_path / "run"):
+        pass
+    holder.kill()
+    holder.wait()
+    with locked(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").read_text() == str(os.getpid())
+    assert not (tmp_path / "run").exists()
+
+
+def test_killed_by_sigkill_at_random_and_at_chosen_moments(tmp_path):
+    """A handful; `make kill-test` does the rest."""
+    options = ["--only", NAME, "--kills", 2, "--every", 80, "--output", tmp_path / "report.json"]
+    done = script("kill_test", *options, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = [count for way in read_json(tmp_path / "report.json")[NAME].values() for count in way.values()]
+    assert sum(count["kills"] for count in counts) >= 5
+    assert all(count["kills"] == count["identical"] for count in counts)
