@@ -195,7 +195,7 @@ def test_predictions_are_those_of_the_run(run, trained):
 def test_loading_refuses_what_is_no_run(tmp_path, run):
     with pytest.raises(UserError, match="neither a run folder"):
         load_trained(tmp_path)
-    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+    with pytest.raises(UserError, match="nowhere is no whole checkpoint"):
         load_trained(run.checkpoints / "nowhere")
     assert load_trained(run.last).checkpoint == run.last
 

@@ -55,7 +55,7 @@ def die(*_, **__):
     raise Died
 
 
-def stop(run_dir, monkeypatch, step: int, how=die, name=NAME, event="on_train_batch_begin"):
+def stop(run_dir, monkeypatch, step: int, how=die, name=NAME, event="on_train_batch_begin", resume=False):
     """Train into `run_dir`; `how` is called at an event of the Recorder when `step` steps are done."""
     original = getattr(Recorder, event)
 
@@ -66,8 +66,13 @@ def stop(run_dir, monkeypatch, step: int, how=die, name=NAME, event="on_train_ba
 
     with monkeypatch.context() as patched, pytest.raises((Died, KeyboardInterrupt)):
         patched.setattr(Recorder, event, at_the_step)
-        fit(experiment(name), run_dir)
+        fit(experiment(name), run_dir, resume=resume)
     return RunFolder(run_dir)
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(0)  # where KeyboardInterrupt would come up, were it not deferred
 
 
 def unlike(run_dir, expected) -> list[str]:
@@ -85,8 +90,12 @@ def test_resumed_within_an_epoch(name, step, whole, tmp_path, monkeypatch):
     assert unlike(folder.path, whole(name)) == []
 
 
-def test_resumed_in_the_evaluation(whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("times", [1, 2])
+def test_resumed_in_the_evaluation(times, whole, tmp_path, monkeypatch):
+    """Stopped there twice, the second session saves without having made a step."""
     folder = stop(tmp_path / "run", monkeypatch, STEPS, event="on_eval_begin")
+    if times == 2:
+        stop(folder.path, monkeypatch, STEPS, interrupt, event="on_eval_begin", resume=True)
     assert read_json(folder.last / STATE)["epoch_so_far"]["steps"] == STEPS
     fit(experiment(), folder.path, resume=True)
     assert unlike(folder.path, whole()) == []
@@ -94,10 +103,6 @@ def test_resumed_in_the_evaluation(whole, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("event", ["on_train_batch_begin", "on_eval_begin"])
 def test_a_signal_saves_after_the_step_and_then_acts(event, whole, tmp_path, monkeypatch):
-    def interrupt():
-        signal.raise_signal(signal.SIGINT)
-        time.sleep(0)  # where KeyboardInterrupt would come up
-
     before = signal.getsignal(signal.SIGINT)
     folder = stop(tmp_path / "run", monkeypatch, STEPS, interrupt, event=event)
     assert signal.getsignal(signal.SIGINT) is before

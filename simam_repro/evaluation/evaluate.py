@@ -26,7 +26,7 @@ def evaluate(trained: Trained, batch_size: int | None = None, budget_s: float = 
         budget_s: see `network_throughput`.
     Returns:
         name, seed, attention, backbone, parameters, data; checkpoint, its epoch and the recorded_top1 of
-        that epoch while training; images; loss (plain cross-entropy, nats), top1, top5 (fractions);
+        that epoch while training (None for a checkpoint within an epoch); images; loss (plain cross-entropy, nats), top1, top5 (fractions);
         classes, per_class_accuracy (None for a class without images), confusion_matrix (row true, column
         predicted); throughput in images/s, with the loading of the images (the measure of the original
         CIFAR-10 experiment) and of the network alone; environment.
@@ -63,7 +63,7 @@ def _first_images(loader):
 
 def _identity(trained: Trained) -> dict:
     experiment, state = trained.experiment, read_json(trained.checkpoint / STATE)
-    recorded = {record["epoch"]: record["eval_acc"] for record in state["records"]}
+    recorded = None if state["epoch_so_far"]["steps"] else state["records"][-1]["eval_acc"]
     return {
         "name": experiment.name,
         "seed": experiment.seed,
@@ -73,7 +73,7 @@ def _identity(trained: Trained) -> dict:
         "data": {"name": trained.data.name, "sha256": trained.data.sha256, "stand_in": trained.data.stand_in},
         "checkpoint": trained.checkpoint.name,
         "epoch": state["epoch"],
-        "recorded_top1": recorded[state["epoch"]],
+        "recorded_top1": recorded,
     }
 
 

@@ -32,13 +32,15 @@ def write_evaluation(trained: Trained, evaluation: dict) -> list[Path]:
 def evaluation_table(evaluation: dict) -> str:
     """The numbers of `evaluate` as text: accuracy, speed, and a line for each class."""
     speed, network = evaluation["throughput"]["with_loading"], evaluation["throughput"]["network"]
+    recorded = evaluation["recorded_top1"]
+    comparison = f" (recorded while training: {recorded:.2%})" if recorded is not None else ""
     low, high = network["quartiles"]
     rows = {
         "network": f"{evaluation['backbone']}, attention: {evaluation['attention']}",
         "weights": f"{evaluation['checkpoint']} (epoch {evaluation['epoch']})",
         "eval images": f"{evaluation['images']} of {evaluation['data']['name']}",
         "cross-entropy": f"{evaluation['loss']:.4f} nats",
-        "top-1 accuracy": f"{evaluation['top1']:.2%} (recorded while training: {evaluation['recorded_top1']:.2%})",
+        "top-1 accuracy": f"{evaluation['top1']:.2%}{comparison}",
         "top-5 accuracy": f"{evaluation['top5']:.2%}",
         "throughput": f"{speed['images_per_s']:.1f} images/s with loading",
         "  network alone": f"{network['images_per_s']:.1f} images/s (median of {network['repeats']} batches of "

@@ -142,7 +142,9 @@ def _optimizer_tensors(network, optimizer) -> tuple[dict[str, np.ndarray], dict]
     """
     names = {parameter.name: name for name, parameter in network.named_parameters()}
     tensors, scheduler = {}, {}
-    for key, value in optimizer.state_dict().items():
+    # Paddle 2.6 leaves what was loaded out of state_dict() until a step has used it.
+    loaded = optimizer._accumulators_holder
+    for key, value in {**loaded, **optimizer.state_dict()}.items():
         if key == "LR_Scheduler":
             scheduler = value
             continue

@@ -48,7 +48,13 @@ class Recorder(paddle.callbacks.Callback):
         self._began = time.perf_counter() - state["seconds"]
 
     def state(self) -> dict:
-        return {"records": self.records, "epoch_so_far": asdict(self.so_far), "seconds": self.seconds}
+        return {
+            "epoch": len(self.records),
+            "step": self.step,
+            "records": self.records,
+            "epoch_so_far": asdict(self.so_far),
+            "seconds": self.seconds,
+        }
 
     @property
     def seconds(self) -> float:
