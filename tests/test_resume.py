@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -15,9 +16,9 @@ from commands import ROOT, assert_refused, run, script
 from kill_test import differences, outcome
 
 from simam_repro.config import load_config
-from simam_repro.errors import UserError
+from simam_repro.errors import RunError, UserError
 from simam_repro.runs import RunFolder
-from simam_repro.storage import locked, read_json, write_json
+from simam_repro.storage import is_temporary, locked, read_json, write_json
 from simam_repro.training import fit
 from simam_repro.training.checkpoints import OPTIMIZER, STATE, WEIGHTS
 from simam_repro.training.recorder import Recorder
@@ -157,6 +158,27 @@ def test_what_a_dead_writer_left_is_repaired(whole, tmp_path, monkeypatch):
     (folder.checkpoints / ".last.0b.tmp").mkdir()
     fit(experiment(), folder.path, resume=True)
     assert unlike(folder.path, whole()) == []
+
+
+def test_a_file_that_cannot_grow_stops_the_run(whole, tmp_path, monkeypatch):
+    """What a quota or a full disk does, without a mount: no file above 3 MB, and the weights have 5."""
+    folder = stop(tmp_path / "run", monkeypatch, 2)
+    before = outcome_of_checkpoint(folder.last)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, hard))
+    try:
+        with pytest.raises(RunError, match=r"run cannot be written: file size limit.*--resume"):
+            fit(experiment(), folder.path, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert outcome_of_checkpoint(folder.last) == before and folder.previous.is_dir()
+    assert not [path for path in folder.path.rglob(".*") if is_temporary(path)]
+    fit(experiment(), folder.path, resume=True)
+    assert unlike(folder.path, whole()) == []
+
+
+def outcome_of_checkpoint(folder) -> dict:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_no_temporary_file_makes_a_folder_foreign(tmp_path):

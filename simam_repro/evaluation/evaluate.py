@@ -26,10 +26,10 @@ def evaluate(trained: Trained, batch_size: int | None = None, budget_s: float = 
         budget_s: see `network_throughput`.
     Returns:
         name, seed, attention, backbone, parameters, data; checkpoint, its epoch and the recorded_top1 of
-        that epoch while training (None for a checkpoint within an epoch); images; loss (plain cross-entropy, nats), top1, top5 (fractions);
-        classes, per_class_accuracy (None for a class without images), confusion_matrix (row true, column
-        predicted); throughput in images/s, with the loading of the images (the measure of the original
-        CIFAR-10 experiment) and of the network alone; environment.
+        that epoch while training (None for a checkpoint within an epoch); images; loss (plain
+        cross-entropy, nats), top1, top5 (fractions); classes, per_class_accuracy (None for a class without
+        images), confusion_matrix (row true, column predicted); throughput in images/s, with the loading of
+        the images (the measure of the original CIFAR-10 experiment) and of the network alone; environment.
     Raises:
         RunError: the weights give logits that are not finite.
     """

@@ -27,6 +27,7 @@ class Checkpoints(paddle.callbacks.Callback):
 
     def on_train_batch_end(self, step, logs=None):
         if self.signals.received or (self.steps and self.recorder.step % self.steps == 0):
+            self.recorder.check_weights()
             self._save()
         self._stop_if_asked()
 

@@ -14,7 +14,7 @@ import paddle
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from simam_repro.errors import RunError, UserError
+from simam_repro.errors import UserError
 from simam_repro.storage import atomic_folder, checksum, new_folder, read_json, sync, write_json
 
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
@@ -25,20 +25,10 @@ def save_checkpoint(run, network, optimizer, state: dict) -> None:
     """Make network, optimizer and `state` (JSON values) the run's `last` checkpoint, and its `last` the `previous`.
 
     At every moment one of the two is whole.
-
-    Raises:
-        RunError: weights that are not finite; the checkpoints stay as they are.
     """
-    weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    broken = [name for name, value in weights.items() if not np.isfinite(value).all()]
-    if broken:
-        raise RunError(
-            f"the weights are no numbers any more (first: {broken[0]}), so they are not saved; "
-            f"a lower optim.learning_rate usually cures it"
-        )
     tensors, scheduler = _optimizer_tensors(network, optimizer)
     with new_folder(run.last) as temporary:
-        save_file(weights, temporary / WEIGHTS)
+        save_file({name: value.numpy() for name, value in network.state_dict().items()}, temporary / WEIGHTS)
         save_file(tensors, temporary / OPTIMIZER)
         write_json(temporary / STATE, {**state, "scheduler": scheduler})
         for name in (WEIGHTS, OPTIMIZER):

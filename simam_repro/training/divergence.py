@@ -6,10 +6,11 @@ import numpy as np
 import paddle
 
 from simam_repro.errors import RunError
-from simam_repro.training.recorder import Recorder
+
+REMEDY = "The last checkpoint is kept; a lower optim.learning_rate usually cures it"
 
 
-def stop_when_not_finite(network, objective, recorder: Recorder) -> None:
+def stop_when_not_finite(network, objective, recorder) -> None:
     """Make a training loss that is not finite raise a RunError that names the first layer to blame.
 
     It is raised before the backward pass, so the weights are still those that gave the loss.
@@ -23,11 +24,18 @@ def stop_when_not_finite(network, objective, recorder: Recorder) -> None:
             recorder.seed_step()  # the same dropout again
             raise RunError(
                 f"the training loss is {value} at epoch {recorder.epoch}, step {so_far.steps + 1} "
-                f"(lr {so_far.learning_rate:g}): {find_culprit(network, seen)}. "
-                f"The last checkpoint is kept; a lower optim.learning_rate usually cures it"
+                f"(lr {so_far.learning_rate:g}): {find_culprit(network, seen)}. {REMEDY}"
             )
 
     objective.register_forward_post_hook(check)
+
+
+def broken_weights(network) -> str | None:
+    """Says in words which of the weights is the first that is not finite; None when there is none."""
+    for name, tensor in network.state_dict().items():
+        if not _finite(tensor):
+            return f"the weights {name} hold {_describe(tensor)}"
+    return None
 
 
 def find_culprit(network, inputs) -> str:
@@ -35,9 +43,8 @@ def find_culprit(network, inputs) -> str:
     for tensor in inputs:
         if not _finite(tensor):
             return f"the batch itself holds {_describe(tensor)}"
-    for name, tensor in network.state_dict().items():
-        if not _finite(tensor):
-            return f"the weights {name} hold {_describe(tensor)}"
+    if broken := broken_weights(network):
+        return broken
     found = []
 
     def look(name):

@@ -11,6 +11,7 @@ import paddle
 
 from simam_repro.errors import RunError
 from simam_repro.storage import write_text
+from simam_repro.training.divergence import REMEDY, broken_weights
 
 
 @dataclass
@@ -80,6 +81,15 @@ class Recorder(paddle.callbacks.Callback):
     def write_metrics(self) -> None:
         write_text(self.run.metrics, "".join(json.dumps(record) + "\n" for record in self.records))
 
+    @property
+    def _place(self) -> str:
+        return f"after epoch {self.epoch}, step {self.so_far.steps} (lr {self.so_far.learning_rate:g})"
+
+    def check_weights(self) -> None:
+        """Raises RunError when the weights are not finite: such weights are not worth a checkpoint."""
+        if broken := broken_weights(self.model.network):
+            raise RunError(f"{self._place} {broken}. {REMEDY}")
+
     def on_epoch_begin(self, epoch, logs=None):
         so_far = self.so_far
         self.loaders.set_epoch(self.epoch, skip=so_far.steps)
@@ -115,10 +125,8 @@ class Recorder(paddle.callbacks.Callback):
     def on_eval_end(self, logs=None):
         seconds, so_far = time.perf_counter() - self._eval_began, self.so_far
         if not math.isfinite(logs["nll"]):
-            raise RunError(
-                f"the eval loss is {logs['nll']} after epoch {self.epoch} (lr {so_far.learning_rate:g}): "
-                f"the weights are no numbers any more; a lower optim.learning_rate usually cures it"
-            )
+            self.check_weights()
+            raise RunError(f"the eval loss is {logs['nll']} {self._place}: the network's outputs overflow. {REMEDY}")
         self.records.append(
             {
                 "epoch": self.epoch,
