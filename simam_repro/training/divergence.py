@@ -11,31 +11,32 @@ REMEDY = "The last checkpoint is kept; a lower optim.learning_rate usually cures
 
 
 def stop_when_not_finite(network, objective, recorder) -> None:
-    """Make a training loss that is not finite raise a RunError that names the first layer to blame.
+    """Make a loss that is not finite raise a RunError that names the first layer to blame.
 
+    Logits that are not finite count too: Paddle's cross-entropy of them is log(classes), which looks like a loss.
     It is raised before the backward pass, so the weights are still those that gave the loss.
     """
     seen = []
     network.register_forward_pre_hook(lambda layer, inputs: seen.__setitem__(slice(None), inputs))
 
     def check(layer, inputs, loss):
-        if network.training and not math.isfinite(value := float(loss)):
-            so_far = recorder.so_far
-            recorder.seed_step()  # the same dropout again
-            raise RunError(
-                f"the training loss is {value} at epoch {recorder.epoch}, step {so_far.steps + 1} "
-                f"(lr {so_far.learning_rate:g}): {find_culprit(network, seen)}. {REMEDY}"
-            )
+        value, logits = float(loss), inputs[0]
+        if math.isfinite(value) and _finite(logits):
+            return
+        so_far, of = recorder.so_far, "" if _finite(logits) else " of logits that are not finite"
+        what, step = ("training", so_far.steps + 1) if network.training else ("eval", so_far.steps)
+        recorder.seed_step()  # the same dropout again
+        raise RunError(
+            f"the {what} loss is {value}{of} at epoch {recorder.epoch}, step {step} "
+            f"(lr {so_far.learning_rate:g}): {find_culprit(network, seen)}. {REMEDY}"
+        )
 
     objective.register_forward_post_hook(check)
 
 
 def broken_weights(network) -> str | None:
-    """Says in words which of the weights is the first that is not finite; None when there is none."""
-    for name, tensor in network.state_dict().items():
-        if not _finite(tensor):
-            return f"the weights {name} hold {_describe(tensor)}"
-    return None
+    """Says in words which weight (or running statistic) is the first that is not finite; None when there is none."""
+    return _first_broken(network.state_dict().items())
 
 
 def find_culprit(network, inputs) -> str:
@@ -43,7 +44,8 @@ def find_culprit(network, inputs) -> str:
     for tensor in inputs:
         if not _finite(tensor):
             return f"the batch itself holds {_describe(tensor)}"
-    if broken := broken_weights(network):
+    # Not the running statistics: the pass that failed has changed them already.
+    if broken := _first_broken(network.named_parameters()):
         return broken
     found = []
 
@@ -66,6 +68,13 @@ def find_culprit(network, inputs) -> str:
         for hook in hooks:
             hook.remove()
     return found[0] if found else f"every layer's output is finite, the logits hold {_describe(logits)}"
+
+
+def _first_broken(named) -> str | None:
+    for name, tensor in named:
+        if not _finite(tensor):
+            return f"the weights {name} hold {_describe(tensor)}"
+    return None
 
 
 def _finite(tensor) -> bool:
