@@ -44,8 +44,9 @@ def find_culprit(network, inputs) -> str:
     for tensor in inputs:
         if not _finite(tensor):
             return f"the batch itself holds {_describe(tensor)}"
-    # Not the running statistics: the pass that failed has changed them already.
-    if broken := _first_broken(network.named_parameters()):
+    # Not the running statistics, which are parameters to Paddle: the pass that failed has changed them already.
+    trainable = [(name, tensor) for name, tensor in network.named_parameters() if not tensor.stop_gradient]
+    if broken := _first_broken(trainable):
         return broken
     found = []
 
