@@ -59,6 +59,7 @@ def train_together(configs, seed: str, total_epochs: int) -> None:
         finally:
             for process in processes:
                 process.terminate()
+                process.wait()
         if any(codes):
             complaints.seek(0)
             sys.stderr.write(complaints.read())

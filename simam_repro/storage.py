@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,6 +155,8 @@ def _lock_file(folder: Path):
             holder = f"process {file.read() or '(unknown)'}"
             file.close()
             raise UserError(f"{folder} is in use by {holder}; wait for it, or choose another folder") from None
+        except OSError as error:  # some network file systems have no locks
+            print(f"warning: {folder} cannot be locked ({error.strerror}): let one run use it only", file=sys.stderr)
         try:
             if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / LOCK)):
                 return file
