@@ -109,7 +109,7 @@ summary: $(READY)  ## layers, FLOPs and memory of a network (CONFIG=...; without
 matrix: $(READY)  ## parameters, FLOPs and a smoke run of every config
 	$(PY) scripts/matrix.py $(ARGS)
 
-kill-test: $(READY)  ## kill training at random moments and at every change of the disk, resume, compare (40 minutes)
+kill-test: $(READY)  ## kill training at random moments and at every change of the disk, resume, compare (an hour)
 	$(PY) scripts/kill_test.py $(ARGS)
 
 keep: $(READY)  ## copy the small files of complete runs to results/ (RUN="A B ...")

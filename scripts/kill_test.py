@@ -226,7 +226,11 @@ def main():
             expected = outcome(folder / "whole")
             swept = sweep(name, folder, expected, arguments.every)
             random_ = random_kills(name, folder, expected, arguments.kills, 3, seconds, rng)
-        report[name] = {"at changes of the disk": table(swept), "at random moments": table(random_)}
+        report[name] = {
+            "every": arguments.every,
+            "at changes of the disk": table(swept),
+            "at random moments": table(random_),
+        }
         failed += sum(bool(unlike) for _, unlike in swept + random_)
     write_json(arguments.output, report)
     for name, way in itertools.product(names, ("at changes of the disk", "at random moments")):

@@ -148,16 +148,20 @@ def test_two_damaged_checkpoints_are_refused(tmp_path, monkeypatch):
 
 
 def test_what_a_dead_writer_left_is_repaired(whole, tmp_path, monkeypatch):
-    """Killed between `last` and `best`, with a torn VisualDL record, metrics ahead, and temporary files."""
-    folder = stop(tmp_path / "run", monkeypatch, STEPS)
+    """Killed between `last` and `best`, with a torn VisualDL record, metrics ahead, and temporary files.
+
+    AlexNet's first epoch stays the best.
+    """
+    folder = stop(tmp_path / "run", monkeypatch, 5, name="alexnet")
+    assert whole("alexnet")["result"]["best"]["epoch"] == 1
     shutil.rmtree(folder.best)
     (log,) = folder.visualdl.glob("*.log")
     log.write_bytes(log.read_bytes() + (1000).to_bytes(8, "little") + b"torn")
     folder.metrics.write_text(folder.metrics.read_text() * 2)
     (folder.path / ".metrics.jsonl.0a.tmp.jsonl").write_text("half")
     (folder.checkpoints / ".last.0b.tmp").mkdir()
-    fit(experiment(), folder.path, resume=True)
-    assert unlike(folder.path, whole()) == []
+    fit(experiment("alexnet"), folder.path, resume=True)
+    assert unlike(folder.path, whole("alexnet")) == []
 
 
 def test_a_file_that_cannot_grow_stops_the_run(whole, tmp_path, monkeypatch):
@@ -262,6 +266,8 @@ def test_killed_by_sigkill_at_random_and_at_chosen_moments(tmp_path):
     options = ["--only", NAME, "--kills", 2, "--every", 80, "--output", tmp_path / "report.json"]
     done = script("kill_test", *options, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    counts = [count for way in read_json(tmp_path / "report.json")[NAME].values() for count in way.values()]
+    report = read_json(tmp_path / "report.json")[NAME]
+    assert report.pop("every") == 80
+    counts = [count for way in report.values() for count in way.values()]
     assert sum(count["kills"] for count in counts) >= 5
     assert all(count["kills"] == count["identical"] for count in counts)
