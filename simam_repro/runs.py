@@ -8,7 +8,8 @@ import numpy as np
 
 from simam_repro.config import PROJECT_ROOT, Experiment, load_config
 from simam_repro.errors import UserError
-from simam_repro.storage import LOCK, is_temporary, read_json
+from simam_repro.locks import LOCK
+from simam_repro.storage import is_temporary, read_json
 
 RUNS_ROOT = PROJECT_ROOT / "runs"
 SMOKE_ROOT = PROJECT_ROOT / ".smoke"  # not below runs/, whose curves VisualDL shows

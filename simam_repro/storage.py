@@ -1,19 +1,16 @@
 """Writing files so that a reader sees the old content or the new, never a half, whenever the process dies."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import sys
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
-from simam_repro.errors import RunError, UserError
+from simam_repro.errors import RunError
 
-LOCK = ".lock"
 _CHUNK = 1 << 20
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota exceeded", errno.EFBIG: "file size limit reached"}
 
@@ -114,55 +111,6 @@ def checksum(path, algorithm: str = "sha256") -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-@contextmanager
-def locked(folder):
-    """Hold `folder` for this process; the system frees it when the process dies, however that happens.
-
-    The folder is made when it is not there, and removed when nothing was put into it.
-
-    Raises:
-        UserError: another process holds it, or it cannot be written.
-    """
-    folder = Path(folder)
-    with _lock_file(folder) as file:
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        finally:
-            (folder / LOCK).unlink(missing_ok=True)
-            if not any(folder.iterdir()):
-                folder.rmdir()
-
-
-def _lock_file(folder: Path):
-    """The lock file of `folder`, open and locked. (Not filelock's: that empties the file, which names the holder.)"""
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = open(folder / LOCK, "a+")
-        except OSError as error:
-            if error.errno in _FULL:
-                raise
-            raise UserError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = f"process {file.read() or '(unknown)'}"
-            file.close()
-            raise UserError(f"{folder} is in use by {holder}; wait for it, or choose another folder") from None
-        except OSError as error:  # some network file systems have no locks
-            print(f"warning: {folder} cannot be locked ({error.strerror}): let one run use it only", file=sys.stderr)
-        try:
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / LOCK)):
-                return file
-        except FileNotFoundError:
-            pass
-        file.close()  # its last holder removed it while this process opened it
 
 
 @contextmanager

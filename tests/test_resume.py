@@ -17,8 +17,9 @@ from kill_test import differences, outcome
 
 from simam_repro.config import load_config
 from simam_repro.errors import RunError, UserError
+from simam_repro.locks import locked
 from simam_repro.runs import RunFolder
-from simam_repro.storage import is_temporary, locked, read_json, write_json
+from simam_repro.storage import is_temporary, read_json, write_json
 from simam_repro.training import fit
 from simam_repro.training.checkpoints import OPTIMIZER, STATE, WEIGHTS
 from simam_repro.training.recorder import Recorder
@@ -245,7 +246,7 @@ def test_a_signal_leaves_with_the_command_to_resume(number, code, started):
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     code = """
 import sys, time
-from simam_repro.storage import locked
+from simam_repro.locks import locked
 with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(99)
@@ -258,7 +259,10 @@ with locked(sys.argv[1]):
     holder.wait()
     with locked(tmp_path / "run"):
         assert (tmp_path / "run" / ".lock").read_text() == str(os.getpid())
-    assert not (tmp_path / "run").exists()
+    assert not any((tmp_path / "run").iterdir())
+    with locked(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()
 
 
 def test_killed_by_sigkill_at_random_and_at_chosen_moments(tmp_path):

@@ -9,17 +9,10 @@ from simam_repro.config import Experiment
 from simam_repro.data import build_loaders, prepare_data
 from simam_repro.device import out_of_memory_explained, select_device
 from simam_repro.errors import UserError
+from simam_repro.locks import LOCK, locked
 from simam_repro.models import build_model, count_parameters, predict_logits
 from simam_repro.runs import RunFolder
-from simam_repro.storage import (
-    LOCK,
-    atomic_path,
-    full_disk_explained,
-    locked,
-    remove_temporaries,
-    write_json,
-    write_text,
-)
+from simam_repro.storage import atomic_path, full_disk_explained, remove_temporaries, write_json, write_text
 from simam_repro.training.callbacks import Checkpoints, Terminal
 from simam_repro.training.checkpoints import keep_best, load_newest, load_weights
 from simam_repro.training.divergence import stop_when_not_finite
