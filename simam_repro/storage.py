@@ -12,6 +12,11 @@ def _temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
+def temporaries(path) -> list[Path]:
+    """What `atomic_path` or `atomic_folder` works on beside `path`, or left when its process was killed."""
+    return list(Path(path).parent.glob(f".{path.name}.*.tmp*"))
+
+
 @contextmanager
 def atomic_path(path):
     """Yield a temporary path beside `path`; on success it replaces `path`, on failure it is removed.

@@ -25,7 +25,8 @@ class Recorder(paddle.callbacks.Callback):
     A record: epoch, lr (of the last step), train_loss (the objective, label smoothing included),
     train_nll and eval_loss (plain cross-entropy), train_acc, eval_acc (fractions), all means over all
     samples; train_last_batch_loss, eval_last_batch_loss (the objective; what hapi, and so the original
-    experiments, would report); train_seconds, eval_seconds, train_images_per_s, eval_images_per_s.
+    experiments, would report); train_seconds, eval_seconds, train_images_per_s, eval_images_per_s;
+    train_wait_seconds, the part of train_seconds in which the network waited for images.
     """
 
     def __init__(self, run, loaders, experiment, records=()):
@@ -72,6 +73,7 @@ class Recorder(paddle.callbacks.Callback):
             "train_nll": logs["nll"],
             "train_acc": logs["acc"],
             "train_seconds": seconds,
+            "train_wait_seconds": self.loaders.train.wait_seconds,
             "train_images_per_s": self._images / seconds,
         }
 
@@ -148,7 +150,8 @@ class Terminal(paddle.callbacks.Callback):
                 f"train loss {record['train_loss']:.4f} acc {record['train_acc']:6.2%}  "
                 f"eval loss {record['eval_loss']:.4f} acc {record['eval_acc']:6.2%} "
                 f"(best {best['eval_acc']:6.2%} at {best['epoch']})  "
-                f"{record['train_images_per_s']:.1f} images/s",
+                f"{record['train_images_per_s']:.1f} images/s "
+                f"(waited for data {record['train_wait_seconds'] / record['train_seconds']:.1%})",
                 flush=True,
             )
 

@@ -10,7 +10,7 @@ import paddle
 
 from simam_repro.config import PROJECT_ROOT
 
-PACKAGES = ("numpy", "pillow", "visualdl", "matplotlib", "pydantic", "safetensors", "scipy")
+PACKAGES = ("numpy", "pillow", "opencv-python-headless", "visualdl", "matplotlib", "pydantic", "safetensors", "scipy")
 
 
 def describe_environment(device: str) -> dict:

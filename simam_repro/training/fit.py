@@ -62,6 +62,7 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
         write_text(run.config, experiment.to_yaml())
     write_json(run.environment, describe_environment(device))
 
+    loaders.open()
     recorder = Recorder(run, loaders, experiment, state["records"])
     begin = time.perf_counter()
     _train(experiment, run, network, optimizer, recorder)
@@ -154,6 +155,7 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, wall: 
         },
         "train_images_per_s": images_per_s("train"),
         "eval_images_per_s": images_per_s("eval"),
+        "train_wait_fraction": _wait_fraction(records),
         "wall_s": wall,
         "device": device,
         "paddle": paddle.__version__,
@@ -163,3 +165,11 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, wall: 
             "eval_images": len(recorder.loaders.eval_indices),
         },
     }
+
+
+def _wait_fraction(records: list[dict]) -> float:
+    """The share of the training time in which the network waited for images."""
+    # A run that an older version began has epochs that do not say.
+    timed = [record for record in records if "train_wait_seconds" in record]
+    waited, seconds = (sum(record[f"train_{what}"] for record in timed) for what in ("wait_seconds", "seconds"))
+    return waited / seconds if timed else 0.0
