@@ -245,16 +245,16 @@ def both_ways(chain: str, count: int = 40):
 def test_the_same_draws_give_pillows_images(chain):
     ours, plain = both_ways(chain)
     differences = np.abs(ours.astype(int) - plain).max(axis=-1)
-    # Roundings: some levels after five steps; and pixels where the nearest neighbour is a toss-up.
-    assert (differences > 6).mean() < 0.002
-    assert differences.mean() < 1.5
+    # A level or two of rounding after five steps; and pixels where the nearest neighbour is a toss-up.
+    assert (differences > 2).mean() < 0.004
+    assert differences.mean() < 1
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_statistics_are_pillows(chain):
     ours, plain = (images.reshape(-1, 3).astype(np.float64) for images in both_ways(chain))
-    assert np.abs(ours.mean(0) - plain.mean(0)).max() < 0.6  # of 255
-    assert np.abs(ours.std(0) - plain.std(0)).max() < 0.5
+    assert np.abs(ours.mean(0) - plain.mean(0)).max() < 0.4  # of 255
+    assert np.abs(ours.std(0) - plain.std(0)).max() < 0.1
     for level in (5, 25, 50, 75, 95):
-        assert np.abs(np.percentile(ours, level, axis=0) - np.percentile(plain, level, axis=0)).max() <= 1.5
-    assert abs((ours == 0).all(1).mean() - (plain == 0).all(1).mean()) < 0.002  # black corners
+        assert np.abs(np.percentile(ours, level, axis=0) - np.percentile(plain, level, axis=0)).max() <= 1
+    assert abs((ours == 0).all(1).mean() - (plain == 0).all(1).mean()) < 0.0005  # black corners

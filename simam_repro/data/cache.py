@@ -61,7 +61,8 @@ class ResizedImages:
         if self._array is not None:
             return resize(self._array[index], self.side)
         if self._rows is not None and self._rows[index] >= 0:
-            return self._cached[self._rows[index]]
+            # A copy, read in order: what turns an image reads it crosswise, slow from memory that is not at hand.
+            return self._cached[self._rows[index]].copy()
         return eval_image(self.images[index], self.side)
 
 

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import paddle
@@ -46,7 +45,7 @@ class EpochSampler(BatchSampler):
 
 
 class ImageDataset(Dataset):
-    """(epoch, index) -> (uint8 image [S, S, 3], label, key). Augments when `seed` is given.
+    """(epoch, index) -> uint8 image [S, S, 3]. Augments when `seed` is given.
 
     With `cache_folder` the images of `indices` are decoded once, see `ResizedImages`.
     """
@@ -58,30 +57,29 @@ class ImageDataset(Dataset):
         side = config.image_size if seed is None else config.augment.resize or config.image_size
         self.images = ResizedImages(split.images, side, cache_folder, indices)
 
-    def __getitem__(self, key: tuple[int, int]):
+    def __getitem__(self, key: tuple[int, int]) -> np.ndarray:
         epoch, index = key
         pixels = self.images[index]
-        if self.seed is not None:
-            rng = np.random.default_rng([self.seed, epoch, index])
-            pixels = transforms.train_image(pixels, self.config.image_size, self.config.augment, rng)
-        return pixels, self.split.labels[index], key
+        if self.seed is None:
+            return pixels
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return transforms.train_image(pixels, self.config.image_size, self.config.augment, rng)
 
     def __len__(self) -> int:
         return len(self.split)
 
 
 @dataclass(frozen=True)
-class Collate:
-    """Samples -> (float32 images [N, 3, S, S], int64 labels [N], or float32 [N, classes] with mixup)."""
+class BatchMaker:
+    """[(epoch, index)] -> (float32 images [N, 3, S, S], int64 labels [N], or float32 [N, classes] with mixup)."""
 
-    mean: tuple
-    std: tuple
+    dataset: ImageDataset
     mixup: "Mixup | None" = None
 
-    def __call__(self, samples):
-        images, labels, keys = zip(*samples)
-        images = transforms.normalise(images, self.mean, self.std)
-        labels = np.array(labels, dtype=np.int64)
+    def __call__(self, keys: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+        config = self.dataset.config
+        images = transforms.normalise((self.dataset[key] for key in keys), config.mean, config.std, len(keys))
+        labels = self.dataset.split.labels[[index for _, index in keys]].astype(np.int64)
         return self.mixup(images, labels, keys[0]) if self.mixup else (images, labels)
 
 
@@ -115,10 +113,9 @@ class BatchLoader:
     `wait_seconds` is how long the consumer of the latest iteration has waited for batches so far.
     """
 
-    def __init__(self, dataset: ImageDataset, batch_sampler: EpochSampler, collate_fn: Collate, num_workers: int = 0):
-        self.dataset = dataset
+    def __init__(self, make: BatchMaker, batch_sampler: EpochSampler, num_workers: int = 0):
+        self.make = make
         self.batch_sampler = batch_sampler
-        self.collate_fn = collate_fn
         self.num_workers = num_workers
         self.wait_seconds = 0.0
 
@@ -140,11 +137,7 @@ class BatchLoader:
 
     def open(self) -> None:
         """Do now what is done once for all epochs: decode the images into their cache, see `ResizedImages`."""
-        self.dataset.images.open()
-
-    def make(self, keys) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of the images `keys`, [(epoch, index)]."""
-        return self.collate_fn([self.dataset[key] for key in keys])
+        self.make.dataset.images.open()
 
     def _ahead(self):
         pool, pending = ThreadPoolExecutor(self.num_workers), deque()
@@ -194,18 +187,18 @@ def build_loaders(data: PreparedData, config: Data, seed: int, mixup_alpha: floa
     Decoded images are kept in `<root>/cache/<name of the set>/`.
     """
     cache = PROJECT_ROOT / config.root / "cache" / data.name
-    collate = partial(Collate, config.mean, config.std)
     train_indices, eval_indices = data.train.spread(config.train_limit), data.eval.spread(config.eval_limit)
     train = BatchLoader(
-        ImageDataset(data.train, config, seed, cache, train_indices),
+        BatchMaker(
+            ImageDataset(data.train, config, seed, cache, train_indices),
+            Mixup(mixup_alpha, len(data.classes), seed) if mixup_alpha else None,
+        ),
         EpochSampler(train_indices, config.batch_size, seed, config.drop_last),
-        collate(Mixup(mixup_alpha, len(data.classes), seed) if mixup_alpha else None),
         config.num_workers,
     )
     evaluation = BatchLoader(
-        ImageDataset(data.eval, config, None, cache, eval_indices),
+        BatchMaker(ImageDataset(data.eval, config, None, cache, eval_indices)),
         EpochSampler(eval_indices, config.batch_size),
-        collate(),
         config.num_workers,
     )
     return Loaders(data, train, evaluation, eval_indices)

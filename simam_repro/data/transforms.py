@@ -34,15 +34,16 @@ def train_image(pixels: np.ndarray, image_size: int, augment: Augment, rng: np.r
     return resize(pixels, image_size)
 
 
-def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+def resize(pixels: np.ndarray, size: int, slack: float = 1.0) -> np.ndarray:
     """Bilinear, to size x size; where it shrinks with Pillow, which averages over all that a pixel covers.
 
-    Enlarging is the same in both but for rounding (a difference of at most 1), and faster in OpenCV.
+    Enlarging is the same in both but for rounding (a difference of at most 1), and faster in OpenCV, which
+    also shrinks by factors up to `slack`.
     """
     height, width, _ = pixels.shape
     if height == width == size:
         return pixels
-    if max(height, width) <= size:
+    if max(height, width) <= size * slack:
         return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
@@ -56,24 +57,23 @@ def color_jitter(pixels: np.ndarray, amount: float, rng: np.random.Generator) ->
 
 
 def _brightness(pixels: np.ndarray, factor: float) -> np.ndarray:
-    return _stretch(pixels, 0, factor)
+    return _blend(pixels, factor, pixels, 0)
 
 
 def _contrast(pixels: np.ndarray, factor: float) -> np.ndarray:
     mean = cv2.mean(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[0]
-    return _stretch(pixels, int(mean + 0.5), factor)
-
-
-def _stretch(pixels: np.ndarray, level: int, factor: float) -> np.ndarray:
-    """Distances from `level` times `factor`, cut to 0..255 and to whole numbers, as Pillow does."""
-    table = (level + factor * (np.arange(256) - level)).clip(0, 255).astype(np.uint8)
-    return cv2.LUT(pixels, table)
+    return _blend(pixels, factor, pixels, 0, int(mean + 0.5) * (1 - factor))
 
 
 def _saturation(pixels: np.ndarray, factor: float) -> np.ndarray:
     grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    # addWeighted rounds to the nearest; with almost 0.5 less it cuts to whole numbers, as Pillow does.
-    return cv2.addWeighted(pixels, factor, grey, 1 - factor, -0.4995)
+    return _blend(pixels, factor, grey, 1 - factor)
+
+
+def _blend(pixels: np.ndarray, weight: float, others: np.ndarray, other_weight: float, add: float = 0) -> np.ndarray:
+    """A weighted sum, cut to 0..255 and to whole numbers, as Pillow does."""
+    # addWeighted rounds to the nearest: almost 0.5 less, and it cuts.
+    return cv2.addWeighted(pixels, weight, others, other_weight, add - 0.4995)
 
 
 def random_resized_crop(pixels: np.ndarray, size: int, scale, rng: np.random.Generator) -> np.ndarray:
@@ -90,7 +90,8 @@ def random_resized_crop(pixels: np.ndarray, size: int, scale, rng: np.random.Gen
     else:  # no ratio fitted: the largest centred square
         crop_width = crop_height = min(width, height)
         left, top = (width - crop_width) // 2, (height - crop_height) // 2
-    return resize(pixels[top : top + crop_height, left : left + crop_width], size)
+    # The originals' crops are never averaged; where that is as good as unseen, it is not worth the time.
+    return resize(pixels[top : top + crop_height, left : left + crop_width], size, slack=1.1)
 
 
 def rotate(pixels: np.ndarray, degrees: float) -> np.ndarray:
@@ -100,14 +101,19 @@ def rotate(pixels: np.ndarray, degrees: float) -> np.ndarray:
     return cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_NEAREST)
 
 
-def normalise(images, mean, std) -> np.ndarray:
-    """N uint8 images [H, W, 3] -> float32 [N, 3, H, W]: (image / 255 - mean) / std per channel."""
-    scale = np.float32(1.0) / (np.float32(255.0) * np.asarray(std, np.float32))
-    offset = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
-    height, width, _ = images[0].shape
-    batch = np.empty((len(images), 3, height, width), np.float32)
-    for image, planes in zip(images, batch):
-        for channel, source in enumerate(cv2.split(image)):
-            np.multiply(source, scale[channel], out=planes[channel])
-            planes[channel] -= offset[channel]
+def normalise(images, mean, std, count: int | None = None) -> np.ndarray:
+    """N uint8 images [H, W, 3] -> float32 [N, 3, H, W]: (image / 255 - mean) / std per channel.
+
+    `images` may be a generator, of `count` images: each is then still in the processor's cache.
+    """
+    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    matrix = np.column_stack([np.diag(1 / (255 * std)), -mean / std])
+    batch = None
+    for position, image in enumerate(images):
+        if batch is None:
+            batch = np.empty((count or len(images), 3, *image.shape[:2]), np.float32)
+            whole, scaled = np.empty((2, *image.shape), np.float32)
+        np.copyto(whole, image)
+        cv2.transform(whole, matrix, dst=scaled)
+        cv2.split(scaled, list(batch[position]))
     return batch
