@@ -40,7 +40,7 @@ class ResizedImages:
     def __init__(self, images: Images, side: int, folder: Path | None = None, indices=()):
         self.images, self.side, self.folder = images, side, folder
         self.indices = np.asarray(indices, dtype=np.int64)
-        self._array = images.array if isinstance(images, ArrayImages) else None
+        self._array = np.asarray(images.array) if isinstance(images, ArrayImages) else None
         self._rows: np.ndarray | None = None
 
     def open(self) -> None:
