@@ -221,7 +221,7 @@ def test_what_a_killed_process_left_is_removed(images, tmp_path):
     assert files(tmp_path / "cache") == [file]
 
 
-MAKE = """
+MAKE = r"""
 import sys, time
 from pathlib import Path
 from simam_repro.data import cache
