@@ -2,7 +2,7 @@
 
 The originals' are written from the facts with what they used: `paddle.vision.transforms` on cv2 arrays, an
 image at a time, through `paddle.io.DataLoader` without worker processes. Both sides run in one process with
-one thread, in turns, on the same images.
+one thread, in turns, on the same images; a third row has this project's with the threads it has by default.
 """
 
 import json
@@ -19,6 +19,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import _cli  # noqa: E402
 
+for threads in ("FLAGS_paddle_num_threads", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
 _cli.prepare_process()
 
 import cv2  # noqa: E402
@@ -91,25 +93,29 @@ def measure(repeats: int) -> dict:
 
 
 def _compare(case: str, repeats: int) -> list[dict]:
-    name, *batches = CASES[case]
-    config = load_config(ROOT / "configs" / f"{name}.yaml", ["data.num_workers=0"]).data
+    name, few, many = CASES[case]
+    config = load_config(ROOT / "configs" / f"{name}.yaml").data
     data = prepare_data(config, _cli.archive_folders())
-    ours = build_loaders(data, config, seed=0)
-    ours.open()
+    alone = build_loaders(data, config.model_copy(update={"num_workers": 0}), seed=0)
+    threads = build_loaders(data, config, seed=0)
     one_by_one = ONE_BY_ONE[config.dataset](data.train, config)
     # Read to its end each turn: paddle's loader has a thread of its own that would work on during our turn.
-    some = paddle.io.Subset(one_by_one, data.train.spread(batches[0] * config.batch_size).tolist())
+    some = paddle.io.Subset(one_by_one, data.train.spread(few * config.batch_size).tolist())
     original = paddle.io.DataLoader(some, batch_size=config.batch_size, shuffle=True, num_workers=0)
-    loaders = dict(zip(("original", "ours"), zip((original, ours.train), batches)))
-    speeds: dict[str, list[float]] = {side: [] for side in loaders}
+    sides = {
+        "original": (original, few),
+        "ours": (alone.train, many),
+        f"ours, {config.num_workers} threads": (threads.train, many),
+    }
+    speeds: dict[str, list[float]] = {side: [] for side in sides}
     for turn in range(repeats + 1):
-        ours.set_epoch(turn)
-        for side, (loader, count) in loaders.items():
-            speed = _images_per_s(loader, count)
-            if turn:  # the first is the warm-up
+        alone.set_epoch(turn)
+        threads.set_epoch(turn)
+        for side, (loader, batches) in sides.items():
+            speed = _images_per_s(loader, batches)
+            if turn:  # the first is the warm-up, which also makes the cache
                 speeds[side].append(speed)
-    ratio = float(np.median(np.array(speeds["ours"]) / speeds["original"]))
-    return [{"case": f"{case}: {side}", **_spread(speeds[side]), "ratio": _ratio_of(side, ratio)} for side in speeds]
+    return [_row(f"{case}: {side}", speeds[side], speeds["original"]) for side in sides]
 
 
 def _images_per_s(loader, batches: int) -> float:
@@ -118,17 +124,18 @@ def _images_per_s(loader, batches: int) -> float:
     return images / (time.perf_counter() - begin)
 
 
-def _spread(speeds) -> dict:
+def _row(case: str, speeds: list[float], originals: list[float]) -> dict:
+    ratios = np.array(speeds) / originals
+    return {"case": case, **_spread(speeds), "ratio": float(np.median(ratios))}
+
+
+def _spread(speeds: list[float]) -> dict:
     return {
         "median_images_per_s": float(np.median(speeds)),
         "low": float(np.min(speeds)),
         "high": float(np.max(speeds)),
         "repeats": len(speeds),
     }
-
-
-def _ratio_of(side: str, ratio: float) -> float:
-    return ratio if side == "ours" else 1.0
 
 
 def _train(case: str) -> dict:
