@@ -57,7 +57,7 @@ class Data(_Section):
     image_size: int = Field(256, ge=8, le=2048, description="side of the square the network sees, pixels")
     batch_size: int = Field(32, ge=1, le=65536)
     drop_last: bool = Field(False, description="drop the incomplete last training batch")
-    num_workers: int = Field(0, ge=0, le=64, description="threads that make batches ahead; 0: none")
+    num_workers: int = Field(2, ge=0, le=64, description="threads that make batches ahead; 0: none")
     mean: RGB = Field((0.485, 0.456, 0.406), strict=False, description="subtracted per R, G, B of images in [0, 1]")
     std: RGB = Field((0.229, 0.224, 0.225), strict=False, description="divided by, per R, G, B")
     augment: Augment = Augment()

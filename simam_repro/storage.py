@@ -39,6 +39,11 @@ def sync(path) -> None:
         os.close(descriptor)
 
 
+def temporaries(path) -> list[Path]:
+    """What `atomic_path` or `atomic_folder` works on beside `path`, or left when its process was killed."""
+    return list(Path(path).parent.glob(f".{path.name}.*.tmp*"))
+
+
 @contextmanager
 def atomic_path(path):
     """Yield a temporary path beside `path`; on success it replaces `path`, on failure it is removed.

@@ -1,9 +1,13 @@
+import time
+from types import SimpleNamespace
+
 import numpy as np
+import plain_images
 import pytest
 
 from simam_repro.config import Augment, Data
 from simam_repro.data import build_loaders
-from simam_repro.data.loaders import EpochSampler
+from simam_repro.data.loaders import BatchLoader, EpochSampler
 from simam_repro.data.prepared import ArrayImages, PreparedData, Split
 
 AUGMENT = Augment(resize=20, color_jitter=0.2, crop_scale=(0.6, 1.0), flip=0.5, rotation=20.0)
@@ -153,3 +157,66 @@ def test_sampler_yields_its_epoch_with_each_index():
     keys = [key for batch in sampler for key in batch]
     assert {epoch for epoch, _ in keys} == {7}
     assert sorted(index for _, index in keys) == [0, 1, 2, 3, 4]
+
+
+def test_batches_are_the_plain_chain_of_each_image():
+    """The same seed, epoch and index, an image at a time with Pillow; normalised in float64."""
+    both = loaders(seed=3, batch_size=22)
+    both.set_epoch(2)
+    ((images, labels),) = batches(both.train)
+    mean, std = np.array(Data().mean), np.array(Data().std)
+    for image, label in zip(images, labels):
+        rng = np.random.default_rng([3, 2, label])
+        expected = plain_images.train_image(DATA.train.images[label], 16, AUGMENT, rng)
+        difference = np.abs(image - plain_images.normalised(expected, mean, std)) * 255 * std[:, None, None]
+        assert np.median(difference) < 1.01 and (difference > 4).mean() < 0.02
+
+
+class Slow:
+    """Makes batches of nothing, each in `seconds`."""
+
+    dataset = SimpleNamespace(images=SimpleNamespace(open=lambda: None))
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+
+    def __call__(self, keys):
+        time.sleep(self.seconds)
+        return np.zeros((len(keys), 3, 2, 2), np.float32), np.zeros(len(keys), np.int64)
+
+
+def waited(num_workers: int) -> float:
+    """Of four batches that take 50 ms to make and 200 ms to use."""
+    loader = BatchLoader(Slow(0.05), EpochSampler(np.arange(8), 2), num_workers)
+    for _ in loader:
+        time.sleep(0.2)
+    return loader.wait_seconds
+
+
+def test_waiting_is_measured():
+    assert 0.2 <= waited(0) < 0.6  # every batch is made while the consumer waits
+    assert 0.05 <= waited(2) < 0.15  # the first only: the others are ready when they are asked for
+
+
+def test_each_iteration_measures_its_own_waiting():
+    loader = BatchLoader(Slow(0.05), EpochSampler(np.arange(4), 2))
+    list(loader)
+    first, loader.make.seconds = loader.wait_seconds, 0
+    list(loader)
+    assert first >= 0.1 > loader.wait_seconds
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_failure_reaches_the_consumer(num_workers):
+    loader = BatchLoader(Slow("no number"), EpochSampler(np.arange(4), 2), num_workers)
+    with pytest.raises(TypeError):
+        list(loader)
+
+
+def test_a_batch_is_the_consumers_own():
+    """Batches that are kept are not written over by later ones."""
+    both = loaders(num_workers=2)
+    kept = list(both.eval)
+    later = batches(both.eval)
+    assert same([(images.numpy(), labels.numpy()) for images, labels in kept], later)
+    assert all(images.stop_gradient for images, _ in kept)

@@ -7,7 +7,8 @@ from commands import ROOT
 from paddle.nn import functional as F
 
 from simam_repro.config import Data, Optim, load_config
-from simam_repro.data.loaders import Collate, Mixup
+from simam_repro.data.loaders import BatchMaker, ImageDataset, Mixup
+from simam_repro.data.prepared import ArrayImages, Split
 from simam_repro.training.metrics import EpochMeans
 from simam_repro.training.objective import Objective
 from simam_repro.training.optim import build_schedule
@@ -78,16 +79,12 @@ def test_original_lambdas_and_decays():
     assert cifar.seed == 42 and cifar.data.drop_last
 
 
-def batch(classes=4, count=6):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    return [(image, label % classes, (3, index)) for index, (image, label) in enumerate(zip(images, range(count)))]
-
-
 def test_mixup_is_a_convex_mixture_of_image_and_label():
-    data = Data(dataset="cifar10")
-    plain, labels = Collate(data.mean, data.std)(batch())
-    mixed, soft = Collate(data.mean, data.std, Mixup(0.4, classes=4, seed=5))(batch())
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    split = Split(ArrayImages(pixels), np.arange(6) % 4, tuple("abcdef"))
+    dataset, keys = ImageDataset(split, Data(dataset="cifar10", image_size=8)), [(3, index) for index in range(6)]
+    plain, labels = BatchMaker(dataset)(keys)
+    mixed, soft = BatchMaker(dataset, Mixup(0.4, classes=4, seed=5))(keys)
     assert soft.shape == (6, 4) and soft.dtype == np.float32 and np.allclose(soft.sum(1), 1)
     # The draw, repeated by hand.
     rng = np.random.default_rng([5, 3, 0, 6])

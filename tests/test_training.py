@@ -18,7 +18,7 @@ from simam_repro.training.metrics import EpochMeans
 from simam_repro.training.objective import Objective
 from simam_repro.training.recorder import Recorder
 
-TIMES = {"train_seconds", "eval_seconds", "train_images_per_s", "eval_images_per_s"}
+TIMES = {"train_seconds", "train_wait_seconds", "eval_seconds", "train_images_per_s", "eval_images_per_s"}
 EPOCHS, BATCH, TRAIN, EVAL = 2, 8, 20, 13
 STEPS = -(-TRAIN // BATCH)
 
@@ -100,6 +100,14 @@ def test_result_says_what_it_is_a_result_of(trained):
     records = run.read_metrics()
     assert result["final"] == {key: records[-1][key] for key in ("epoch", "train_acc", "eval_acc", "eval_loss")}
     assert result["best"]["eval_acc"] == max(record["eval_acc"] for record in records)
+
+
+def test_waiting_for_data_is_part_of_the_training_time(trained):
+    run, result = trained
+    records = run.read_metrics()
+    assert all(0 < record["train_wait_seconds"] < record["train_seconds"] for record in records)
+    waited, seconds = (sum(record[key] for record in records) for key in ("train_wait_seconds", "train_seconds"))
+    assert result["train_wait_fraction"] == pytest.approx(waited / seconds)
 
 
 def cross_entropy(logits, labels):

@@ -3,6 +3,7 @@
 `paddle.Model.fit` orders its own loaders by the epoch number, whatever the seed; these do not.
 """
 
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ import numpy as np
 import paddle
 from paddle.io import BatchSampler, Dataset
 
-from simam_repro.config import Data
+from simam_repro.config import PROJECT_ROOT, Data
 from simam_repro.data import transforms
+from simam_repro.data.cache import ResizedImages
 from simam_repro.data.prepared import PreparedData, Split
 
 
@@ -45,39 +47,41 @@ class EpochSampler(BatchSampler):
 
 
 class ImageDataset(Dataset):
-    """(epoch, index) -> (uint8 image [S, S, 3], label, key). Augments when `seed` is given."""
+    """(epoch, index) -> uint8 image [S, S, 3]. Augments when `seed` is given.
 
-    def __init__(self, split: Split, config: Data, seed: int | None = None):
+    With `cache_folder` the images of `indices` are decoded once, see `ResizedImages`.
+    """
+
+    def __init__(self, split: Split, config: Data, seed: int | None = None, cache_folder=None, indices=()):
         self.split = split
         self.config = config
         self.seed = seed
+        side = config.image_size if seed is None else config.augment.resize or config.image_size
+        self.images = ResizedImages(split.images, side, cache_folder, indices)
 
-    def __getitem__(self, key: tuple[int, int]):
+    def __getitem__(self, key: tuple[int, int]) -> np.ndarray:
         epoch, index = key
-        image, size = self.split.images[index], self.config.image_size
+        pixels = self.images[index]
         if self.seed is None:
-            pixels = transforms.eval_image(image, size)
-        else:
-            rng = np.random.default_rng([self.seed, epoch, index])
-            pixels = transforms.train_image(image, size, self.config.augment, rng)
-        return pixels, self.split.labels[index], key
+            return pixels
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return transforms.train_image(pixels, self.config.image_size, self.config.augment, rng)
 
     def __len__(self) -> int:
         return len(self.split)
 
 
 @dataclass(frozen=True)
-class Collate:
-    """Samples -> (float32 images [N, 3, S, S], int64 labels [N], or float32 [N, classes] with mixup)."""
+class BatchMaker:
+    """[(epoch, index)] -> (float32 images [N, 3, S, S], int64 labels [N], or float32 [N, classes] with mixup)."""
 
-    mean: tuple
-    std: tuple
+    dataset: ImageDataset
     mixup: "Mixup | None" = None
 
-    def __call__(self, samples):
-        images, labels, keys = zip(*samples)
-        images = transforms.normalise(np.stack(images), self.mean, self.std)
-        labels = np.array(labels, dtype=np.int64)
+    def __call__(self, keys: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+        config = self.dataset.config
+        images = transforms.normalise((self.dataset[key] for key in keys), config.mean, config.std, len(keys))
+        labels = self.dataset.split.labels[[index for _, index in keys]].astype(np.int64)
         return self.mixup(images, labels, keys[0]) if self.mixup else (images, labels)
 
 
@@ -100,41 +104,63 @@ class Mixup:
         return tuple(value * weight + value[partner] * (1 - weight) for value in (images, soft))
 
 
-@dataclass(frozen=True)
 class BatchLoader:
     """Iterates over batches as tensors on the current device, made ahead by `num_workers` threads.
 
     Threads, not paddle.io.DataLoader's processes: those now and then hang for ever under Paddle 2.6
-    (a process that forks while VisualDL's writer thread runs), and Pillow and numpy do their work
+    (a process that forks while VisualDL's writer thread runs), and OpenCV, Pillow and numpy do their work
     outside the interpreter's lock. With 0 threads each batch is made when it is asked for.
+
+    The sampler says which images a batch has, `make` makes it; neither knows of the other.
+    `wait_seconds` is how long the consumer of the latest iteration has waited for batches so far.
     """
 
-    dataset: ImageDataset
-    batch_sampler: EpochSampler
-    collate_fn: Collate
-    num_workers: int = 0
+    def __init__(self, make: BatchMaker, batch_sampler: EpochSampler, num_workers: int = 0):
+        self.make = make
+        self.batch_sampler = batch_sampler
+        self.num_workers = num_workers
+        self.wait_seconds = 0.0
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
     def __iter__(self):
-        for batch in self._ahead() if self.num_workers else map(self._make, self.batch_sampler):
-            yield [paddle.to_tensor(array) for array in batch]
+        self.open()
+        self.wait_seconds = 0.0
+        batches = self._ahead() if self.num_workers else map(self.make, self.batch_sampler)
+        while True:
+            begin = time.perf_counter()
+            batch = next(batches, None)
+            tensors = batch and [_to_tensor(array) for array in batch]
+            self.wait_seconds += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield tensors
 
-    def _make(self, keys):
-        return self.collate_fn([self.dataset[key] for key in keys])
+    def open(self) -> None:
+        """Do now what is done once for all epochs: decode the images into their cache, see `ResizedImages`."""
+        self.make.dataset.images.open()
 
     def _ahead(self):
         pool, pending = ThreadPoolExecutor(self.num_workers), deque()
         try:
             for keys in self.batch_sampler:
-                pending.append(pool.submit(self._make, keys))
+                pending.append(pool.submit(self.make, keys))
                 if len(pending) > 2 * self.num_workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _to_tensor(array: np.ndarray) -> paddle.Tensor:
+    """On the current device; on a CPU without a copy, which Paddle is slow at (11 ms for 25 MB)."""
+    if paddle.get_device() != "cpu":
+        return paddle.to_tensor(array)
+    tensor = paddle.utils.dlpack.from_dlpack(array.__dlpack__())
+    tensor.stop_gradient = True
+    return tensor
 
 
 @dataclass(frozen=True)
@@ -149,25 +175,32 @@ class Loaders:
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
         self.train.batch_sampler.set_epoch(epoch, skip)
 
+    def open(self) -> None:
+        """Do the work that is done once now, not when a loader is first iterated over."""
+        self.train.open()
+        self.eval.open()
+
 
 def build_loaders(data: PreparedData, config: Data, seed: int, mixup_alpha: float = 0.0) -> Loaders:
     """Train and eval loaders. A batch is (float32 images [N, 3, S, S], int64 labels [N]).
 
     With mixup_alpha > 0 a training batch is mixed, and its labels are float32 [N, classes].
     Training batches follow (seed, epoch); the eval loader keeps the split's order and augments nothing.
+    Decoded images are kept in `<root>/cache/<name of the set>/`.
     """
-
-    def loader(dataset: ImageDataset, sampler: EpochSampler, mixup: Mixup | None = None) -> BatchLoader:
-        return BatchLoader(dataset, sampler, Collate(config.mean, config.std, mixup), config.num_workers)
-
+    cache = PROJECT_ROOT / config.root / "cache" / data.name
     train_indices, eval_indices = data.train.spread(config.train_limit), data.eval.spread(config.eval_limit)
-    return Loaders(
-        data,
-        loader(
-            ImageDataset(data.train, config, seed),
-            EpochSampler(train_indices, config.batch_size, seed, config.drop_last),
+    train = BatchLoader(
+        BatchMaker(
+            ImageDataset(data.train, config, seed, cache, train_indices),
             Mixup(mixup_alpha, len(data.classes), seed) if mixup_alpha else None,
         ),
-        loader(ImageDataset(data.eval, config), EpochSampler(eval_indices, config.batch_size)),
-        eval_indices,
+        EpochSampler(train_indices, config.batch_size, seed, config.drop_last),
+        config.num_workers,
     )
+    evaluation = BatchLoader(
+        BatchMaker(ImageDataset(data.eval, config, None, cache, eval_indices)),
+        EpochSampler(eval_indices, config.batch_size),
+        config.num_workers,
+    )
+    return Loaders(data, train, evaluation, eval_indices)

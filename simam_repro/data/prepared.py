@@ -91,14 +91,14 @@ def prepare_once(folder: Path, make: Callable[[], None]) -> dict:
     """
     manifest = folder / "manifest.json"
     if not manifest.is_file():
-        with FileLock(_lock_file(folder)):
+        with FileLock(lock_file(folder)):
             if not manifest.is_file():
                 make()
     return read_json(manifest)
 
 
-def _lock_file(folder: Path) -> Path:
-    """In the system's temporary folder, so that nothing is left beside the data."""
+def lock_file(folder: Path) -> Path:
+    """The lock of who makes `folder` (or a file); in the system's temporary folder: nothing is left beside the data."""
     digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
     return Path(tempfile.gettempdir()) / f"simam_repro-{os.getuid()}-{digest[:16]}.lock"
 

@@ -55,9 +55,8 @@ def evaluate(trained: Trained, batch_size: int | None = None, budget_s: float = 
 
 
 def _first_images(loader):
-    """The first batch of a loader as a tensor on the device, without starting the loader's processes."""
-    keys = next(iter(loader.batch_sampler))
-    images, _ = loader.collate_fn([loader.dataset[key] for key in keys])
+    """The first batch of a loader as a tensor on the device, without starting the loader's threads."""
+    images, _ = loader.make(next(iter(loader.batch_sampler)))
     return paddle.to_tensor(images)
 
 

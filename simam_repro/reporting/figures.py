@@ -91,7 +91,7 @@ def plot_augmentation(data: PreparedData, config: Data, seed: int, index: int, p
     dataset = ImageDataset(data.train, config, seed)
     untouched = eval_image(data.train.images[index], config.image_size)
     epochs = range(1, AUGMENTED + 1)
-    images = [untouched, *(dataset[epoch, index][0] for epoch in epochs)]
+    images = [untouched, *(dataset[epoch, index] for epoch in epochs)]
     figure = _grid(images, ["untouched", *(f"epoch {epoch}" for epoch in epochs)], columns=6)
     set_title(figure, f"{data.name}: training image {index}, {_short(data.train.ids[index])}", data.stand_in)
     save_figure(figure, path)

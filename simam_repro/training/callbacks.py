@@ -78,7 +78,8 @@ class Terminal(paddle.callbacks.Callback):
                 f"train loss {record['train_loss']:.4f} acc {record['train_acc']:6.2%}  "
                 f"eval loss {record['eval_loss']:.4f} acc {record['eval_acc']:6.2%} "
                 f"(best {best['eval_acc']:6.2%} at {best['epoch']})  "
-                f"{record['train_images_per_s']:.1f} images/s",
+                f"{record['train_images_per_s']:.1f} images/s "
+                f"(waited for data {record['train_wait_seconds'] / record['train_seconds']:.1%})",
                 flush=True,
             )
 

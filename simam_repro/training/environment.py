@@ -11,7 +11,7 @@ import paddle
 from simam_repro.config import PROJECT_ROOT
 from simam_repro.storage import read_json, write_json
 
-PACKAGES = ("numpy", "pillow", "visualdl", "matplotlib", "pydantic", "safetensors", "scipy")
+PACKAGES = ("numpy", "pillow", "opencv-python-headless", "visualdl", "matplotlib", "pydantic", "safetensors", "scipy")
 
 
 def write_environment(run, device: str, step: int) -> None:

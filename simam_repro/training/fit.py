@@ -71,6 +71,7 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
         _start_afresh(run)
         write_text(run.config, experiment.to_yaml())
     write_environment(run, device, recorder.step)
+    loaders.open()
 
     _train(experiment, run, network, optimizer, recorder, state["visualdl_bytes"] if state else None)
     _write_predictions(run, network, loaders)
@@ -179,6 +180,7 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, device
         },
         "train_images_per_s": images_per_s("train"),
         "eval_images_per_s": images_per_s("eval"),
+        "train_wait_fraction": _wait_fraction(records),
         "wall_s": recorder.seconds,
         "device": device,
         "paddle": paddle.__version__,
@@ -188,3 +190,11 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, device
             "eval_images": len(recorder.loaders.eval_indices),
         },
     }
+
+
+def _wait_fraction(records: list[dict]) -> float:
+    """The share of the training time in which the network waited for images."""
+    # A run that an older version began has epochs that do not say.
+    timed = [record for record in records if "train_wait_seconds" in record]
+    waited, seconds = (sum(record[f"train_{what}"] for record in timed) for what in ("wait_seconds", "seconds"))
+    return waited / seconds if timed else 0.0

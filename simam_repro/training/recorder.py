@@ -26,6 +26,7 @@ class EpochSoFar:
     last_batch_loss: float | None = None
     learning_rate: float | None = None
     seconds: float = 0.0
+    wait_seconds: float = 0.0
 
 
 class Recorder(paddle.callbacks.Callback):
@@ -34,7 +35,8 @@ class Recorder(paddle.callbacks.Callback):
     A record: epoch, lr (of the last step), train_loss (the objective, label smoothing included),
     train_nll and eval_loss (plain cross-entropy), train_acc, eval_acc (fractions), all means over all
     samples; train_last_batch_loss, eval_last_batch_loss (the objective; what hapi, and so the original
-    experiments, would report); train_seconds, eval_seconds, train_images_per_s, eval_images_per_s.
+    experiments, would report); train_seconds, eval_seconds, train_images_per_s, eval_images_per_s;
+    train_wait_seconds, the part of train_seconds in which the network waited for images.
 
     `state()` is all of this as JSON values, at any moment between two batches; a Recorder made from it goes on.
     """
@@ -96,6 +98,7 @@ class Recorder(paddle.callbacks.Callback):
         means = self.model._metrics[0]
         means.sums, means.count = np.array([so_far.nll_sum, so_far.hits]), so_far.images
         self._epoch_began = time.perf_counter() - so_far.seconds
+        self._waited_before = so_far.wait_seconds
 
     def on_train_batch_begin(self, step, logs=None):
         # hapi's schedule moves on when the step ends: this is the lr that the step uses.
@@ -118,6 +121,7 @@ class Recorder(paddle.callbacks.Callback):
         so_far.last_batch_loss = loss
         so_far.nll_sum, so_far.hits = self.model._metrics[0].sums.tolist()
         so_far.seconds = time.perf_counter() - self._epoch_began
+        so_far.wait_seconds = self._waited_before + self.loaders.train.wait_seconds
 
     def on_eval_begin(self, logs=None):
         self._eval_began = time.perf_counter()
@@ -136,6 +140,7 @@ class Recorder(paddle.callbacks.Callback):
                 "train_nll": so_far.nll_sum / so_far.images,
                 "train_acc": so_far.hits / so_far.images,
                 "train_seconds": so_far.seconds,
+                "train_wait_seconds": so_far.wait_seconds,
                 "train_images_per_s": so_far.images / so_far.seconds,
                 "eval_loss": logs["nll"],
                 "eval_acc": logs["acc"],
