@@ -16,6 +16,10 @@ def parse_arguments():
         "--finish", action="store_true",
         help="do what is missing: nothing for a complete run, --resume for an unfinished one, else a new run",
     )  # fmt: skip
+    parser.add_argument(
+        "--trust-pickle", action="store_true",
+        help="let the .pdparams file of model.weights run what it asks for; not for files of strangers",
+    )  # fmt: skip
     parser.add_argument("--print-config", action="store_true", help="print the resolved YAML and exit")
     return parser.parse_args()
 
@@ -45,7 +49,7 @@ def main():
     resume = arguments.resume or (finish and run.last.is_dir())
     # A run that died before its first checkpoint has nothing to keep.
     overwrite = arguments.overwrite or throwaway or (finish and not run.last.is_dir())
-    result = fit(experiment, run_dir, resume=resume, overwrite=overwrite)
+    result = fit(experiment, run_dir, resume=resume, overwrite=overwrite, trust_pickle=arguments.trust_pickle)
     write_figures(run_dir)
     print(summary_line(result))
     print(f"run folder: {_cli.relative(run_dir)}    curves: make visualdl")

@@ -78,6 +78,11 @@ class Model(_Section):
     attention: Literal["none", "simam"] = Field("none", description="the one switch between the halves of a pair")
     e_lambda: float = Field(1e-4, gt=0.0, description="SimAM's lambda; unused without attention")
     fused: bool = Field(True, description="SimAM as one compiled operator on a CPU, where it can be compiled")
+    weights: Optional[str] = Field(
+        None,
+        description="start from this .safetensors or .pdparams file; relative to the project; null: Paddle's "
+        "default initialisation",
+    )
 
 
 class Optim(_Section):

@@ -69,6 +69,9 @@ class RunFolder:
     def read_result(self) -> dict:
         return read_json(self._need(self.result))
 
+    def read_environment(self) -> dict:
+        return read_json(self._need(self.environment))
+
     def read_metrics(self) -> list[dict]:
         """One dict an epoch, in order."""
         return [json.loads(line) for line in self._need(self.metrics).read_text(encoding="utf-8").splitlines()]

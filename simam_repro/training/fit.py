@@ -6,11 +6,12 @@ import time
 import numpy as np
 import paddle
 
-from simam_repro.config import Experiment
+from simam_repro.config import PROJECT_ROOT, Experiment
 from simam_repro.data import build_loaders, prepare_data
+from simam_repro.data.archives import checksum
 from simam_repro.device import select_device
 from simam_repro.errors import UserError
-from simam_repro.models import build_model, count_parameters, predict_logits
+from simam_repro.models import build_model, count_parameters, predict_logits, start_from
 from simam_repro.runs import RunFolder
 from simam_repro.storage import atomic_path, write_json, write_text
 from simam_repro.training.callbacks import Checkpoints, Recorder, Terminal
@@ -22,12 +23,15 @@ from simam_repro.training.optim import build_optimizer
 from simam_repro.training.visualdl_log import VisualDLLog
 
 
-def fit(experiment: Experiment, run_dir, *, resume: bool = False, overwrite: bool = False) -> dict:
+def fit(
+    experiment: Experiment, run_dir, *, resume: bool = False, overwrite: bool = False, trust_pickle: bool = False
+) -> dict:
     """Train `experiment` into `run_dir`; returns the content of its result.json.
 
     Args:
         resume: continue from the run's last finished epoch.
         overwrite: replace what the folder holds.
+        trust_pickle: let a .pdparams file of model.weights run what it asks for.
     Raises:
         UserError: no data, a bad combination, no such device, or a folder that holds a run already.
         RunError: the loss is not finite; the last checkpoint is kept.
@@ -35,10 +39,10 @@ def fit(experiment: Experiment, run_dir, *, resume: bool = False, overwrite: boo
     # Paddle numbers parameters and optimizer states by a process-wide counter: each run counts anew,
     # so that a second run in a process (a notebook, a test) can load the checkpoint of the first.
     with paddle.utils.unique_name.guard():
-        return _fit(experiment, RunFolder(run_dir), resume, overwrite)
+        return _fit(experiment, RunFolder(run_dir), resume, overwrite, trust_pickle)
 
 
-def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) -> dict:
+def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, trust_pickle: bool) -> dict:
     # Everything that can be refused is refused before the run folder is touched.
     _check_folder(run, experiment, resume, overwrite)
     device = select_device(experiment.train.device)
@@ -51,6 +55,8 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
         )
     paddle.seed(experiment.seed)
     network = build_model(experiment.model, len(data.classes), experiment.data.image_size)
+    # A resumed run has its weights from its checkpoint, and what it started from on record.
+    weights = run.read_environment().get("weights") if resume else _start_from(experiment, network, trust_pickle)
     optimizer = build_optimizer(
         experiment.optim, network.parameters(), experiment.train.epochs, len(loaders.train)
     )  # fmt: skip
@@ -60,7 +66,7 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
     if not resume:
         _start_afresh(run)
         write_text(run.config, experiment.to_yaml())
-    write_json(run.environment, describe_environment(device))
+    write_json(run.environment, {**describe_environment(device), "weights": weights})
 
     recorder = Recorder(run, loaders, experiment, state["records"])
     begin = time.perf_counter()
@@ -68,9 +74,19 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
     wall = time.perf_counter() - begin
 
     _write_predictions(run, network, loaders)
-    result = _summarise(experiment, network, data, recorder, wall, device)
+    result = {**_summarise(experiment, network, data, recorder, wall, device), "weights": weights}
     write_json(run.result, result)
     return result
+
+
+def _start_from(experiment: Experiment, network, trust_pickle: bool) -> dict | None:
+    """Load model.weights into the network; the `weights` entry of result.json."""
+    if experiment.model.weights is None:
+        return None
+    path = PROJECT_ROOT / experiment.model.weights
+    fresh = start_from(path, network, trust_pickle)
+    print(f"weights: {path}" + (f"; freshly initialised: {', '.join(fresh)}" if fresh else ""))
+    return {"path": experiment.model.weights, "sha256": checksum(path), "fresh": fresh}
 
 
 def _check_folder(run: RunFolder, experiment: Experiment, resume: bool, overwrite: bool) -> None:
