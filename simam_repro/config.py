@@ -54,6 +54,9 @@ class Data(_Section):
     allow_miniature: bool = Field(
         False, description="accept an archive with other counts than the official; marked stand-in"
     )
+    skip_damaged: bool = Field(
+        False, description="leave out images that do not decode, and list them in result.json (data.skipped)"
+    )
     image_size: int = Field(256, ge=8, le=2048, description="side of the square the network sees, pixels")
     batch_size: int = Field(32, ge=1, le=65536)
     drop_last: bool = Field(False, description="drop the incomplete last training batch")

@@ -1,5 +1,6 @@
 """Writing files so that a reader sees the old content or the new, never a half."""
 
+import glob
 import json
 import os
 import shutil
@@ -10,6 +11,12 @@ from pathlib import Path
 
 def _temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes that were killed left of writing `path`. Only while none writes it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 @contextmanager

@@ -50,6 +50,8 @@ def test_cifar_description(cifar, cifar_archive, warned):
         "classes": 10,
         "train_images": 200,
         "eval_images": 40,
+        "class_names": list(miniatures.CIFAR_LABELS),
+        "skipped": [],
     }
     assert cifar.classes == miniatures.CIFAR_LABELS
     assert cifar10.SOURCE.md5["cifar-10-python.tar.gz"] in warned[0]

@@ -232,8 +232,8 @@ def test_open_image_refuses_what_is_no_image(tmp_path):
     (tmp_path / "text.jpg").write_text("hello")
     Image.effect_noise((64, 64), 50).save(tmp_path / "whole.jpg")
     (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:700])
-    for name in ("text.jpg", "half.jpg"):
-        with pytest.raises(UserError, match=f"{name} is not an image that can be read"):
+    for name, problem in (("text.jpg", "is no image of the kinds JPEG, PNG"), ("half.jpg", "is damaged")):
+        with pytest.raises(UserError, match=f"{name} {problem}"):
             open_image(tmp_path / name)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from simam_repro.config import PROJECT_ROOT, Data
 from simam_repro.data import caltech101, cifar10, folder, shapes16
+from simam_repro.data.folder import check_images
 from simam_repro.data.loaders import build_loaders
 from simam_repro.data.prepared import PreparedData
 
@@ -39,4 +40,4 @@ def prepare_data(config: Data, archive_folders=(), warn=_print_warning, progress
     return PREPARE[config.dataset](config, root, folders, warn, progress)
 
 
-__all__ = ["PREPARE", "PreparedData", "build_loaders", "expected_classes", "prepare_data"]
+__all__ = ["PREPARE", "PreparedData", "build_loaders", "check_images", "expected_classes", "prepare_data"]

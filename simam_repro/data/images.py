@@ -9,12 +9,14 @@ from simam_repro.errors import UserError
 
 # What data sets are made of. Pillow reads dozens more, some by starting other programs (EPS by Ghostscript).
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# A data set's way out that a lone image has not.
+OR_SKIP = ", or leave such images out: data.skip_damaged=true (--skip-damaged)"
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # 178,956,970: above, Pillow takes a file for a decompression bomb
 # Its warning from half of that on says nothing new, nor does what it says of odd metadata.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def open_rgb(source, where=None) -> Image.Image:
+def open_image(source, where=None) -> Image.Image:
     """An image file (path or binary file) as upright RGB: EXIF orientation applied, 16 bits cut to 8,
     transparency over white.
 
