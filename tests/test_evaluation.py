@@ -200,6 +200,23 @@ def test_loading_refuses_what_is_no_run(tmp_path, run):
     assert load_trained(run.last).checkpoint == run.last
 
 
+def test_naming_images_needs_no_data(run, monkeypatch, trained):
+    expected = predict_images(trained, [Image.new("RGB", (30, 20), "red")])
+    with monkeypatch.context() as patch:
+        patch.setattr("simam_repro.evaluation.trained.prepare_data", lambda *_: pytest.fail("prepared data"))
+        alone = load_trained(run.path, device="cpu")
+        assert (alone.classes, alone.stand_in) == (trained.data.classes, True)
+        np.testing.assert_array_equal(predict_images(alone, [Image.new("RGB", (30, 20), "red")]), expected)
+
+
+def test_an_older_run_has_its_class_names_from_the_data(run, tmp_path, trained):
+    shutil.copytree(run.path, tmp_path / "older")
+    result = run.read_result()
+    del result["data"]["class_names"]
+    (tmp_path / "older" / "result.json").write_text(json.dumps(result))
+    assert load_trained(tmp_path / "older", device="cpu").classes == trained.data.classes
+
+
 def test_open_image_applies_exif_orientation(tmp_path):
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[:, :2] = 255
