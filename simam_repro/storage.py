@@ -1,9 +1,11 @@
 """Writing files so that a reader sees the old content or the new, never a half."""
 
 import glob
+import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,12 @@ from pathlib import Path
 
 def _temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def lock_file(path: Path) -> Path:
+    """The lock of who writes `path`; in the system's temporary folder, so that nothing is left beside it."""
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
+    return Path(tempfile.gettempdir()) / f"simam_repro-{os.getuid()}-{digest[:16]}.lock"
 
 
 def remove_leftovers(path: Path) -> None:

@@ -1,8 +1,5 @@
 """What a prepared data set is: images that open by index, their labels and stable ids."""
 
-import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Protocol
@@ -13,7 +10,7 @@ from PIL import Image
 
 from simam_repro.data.images import OR_SKIP, open_image
 from simam_repro.errors import UserError
-from simam_repro.storage import read_json, remove_leftovers
+from simam_repro.storage import lock_file, read_json, remove_leftovers
 
 
 class Images(Protocol):
@@ -92,12 +89,6 @@ def prepare_once(folder: Path, make: Callable[[], None], fits: Callable[[dict], 
                 remove_leftovers(folder)
                 make()
     return read_json(manifest)
-
-
-def lock_file(folder: Path) -> Path:
-    """In the system's temporary folder, so that nothing is left beside the data."""
-    digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
-    return Path(tempfile.gettempdir()) / f"simam_repro-{os.getuid()}-{digest[:16]}.lock"
 
 
 @dataclass(frozen=True)
