@@ -70,12 +70,16 @@ BYTES = {
     "latin-1": lambda content, rng: content + "# é\n".encode("latin-1"),
     "utf-16": lambda content, rng: content.decode().encode("utf-16"),
     "byte order mark": lambda content, rng: b"\xef\xbb\xbf" + content,
-    "cut": lambda content, rng: content[: rng.randrange(len(content))],
-    "noise": lambda content, rng: rng.randbytes(len(content)),
-    "one byte": lambda content, rng: _with_byte(content, rng.randrange(len(content)), rng.randrange(256)),
-    "one letter": lambda content, rng: _with_byte(content, rng.randrange(len(content)), rng.randrange(32, 127)),
+    "cut": lambda content, rng: content[: _place(content, rng)],
+    "noise": lambda content, rng: rng.randbytes(300),
+    "one byte": lambda content, rng: _with_byte(content, _place(content, rng), rng.randrange(256)),
+    "one letter": lambda content, rng: _with_byte(content, _place(content, rng), rng.randrange(32, 127)),
     "windows line ends": lambda content, rng: content.replace(b"\n", b"\r\n"),
 }
+
+
+def _place(content: bytes, rng) -> int:
+    return int(rng.random() * len(content))
 
 
 def _with_byte(content: bytes, position: int, value: int) -> bytes:
