@@ -53,7 +53,8 @@ test-slow: $(READY)  ## run the tests that take long or need a browser
 
 test-paddle26: .venv-paddle26/.ready  ## run the tests of the commands under Paddle 2.6.2, the level of the CUDA wheel
 	.venv-paddle26/bin/python -m pytest -q -n auto --maxprocesses 4 tests/test_commands.py tests/test_training.py tests/test_simam.py tests/test_recipes.py \
-	  tests/test_loaders.py tests/test_backbones.py tests/test_caltech101.py tests/test_cifar10.py tests/test_attention_maps.py tests/test_evaluation.py $(ARGS)
+	  tests/test_loaders.py tests/test_backbones.py tests/test_caltech101.py tests/test_cifar10.py tests/test_attention_maps.py tests/test_evaluation.py \
+	  tests/test_pickles.py tests/test_archives.py tests/test_interruptions.py tests/test_bad_images.py tests/test_fuzz_configs.py $(ARGS)
 
 # The CUDA environment with the CPU wheel of the same version in the place of the CUDA one.
 .venv-paddle26/.ready: requirements.txt requirements.lock
