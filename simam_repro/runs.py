@@ -35,6 +35,7 @@ class RunFolder:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.environment = self.path / "environment.json"
+        self.initial_weights = self.path / "initial_weights.json"
         self.metrics = self.path / "metrics.jsonl"
         self.result = self.path / "result.json"
         self.predictions = self.path / "predictions.npz"
@@ -68,9 +69,6 @@ class RunFolder:
 
     def read_result(self) -> dict:
         return read_json(self._need(self.result))
-
-    def read_environment(self) -> dict:
-        return read_json(self._need(self.environment))
 
     def read_metrics(self) -> list[dict]:
         """One dict an epoch, in order."""

@@ -1,6 +1,5 @@
 """Writing files so that a reader sees the old content or the new, never a half."""
 
-import glob
 import hashlib
 import json
 import os
@@ -15,16 +14,9 @@ def _temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
-def lock_file(path: Path) -> Path:
-    """The lock of who writes `path`; in the system's temporary folder, so that nothing is left beside it."""
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
-    return Path(tempfile.gettempdir()) / f"simam_repro-{os.getuid()}-{digest[:16]}.lock"
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what processes that were killed left of writing `path`. Only while none writes it."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp*"):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+def temporaries(path) -> list[Path]:
+    """What `atomic_path` or `atomic_folder` works on beside `path`, or left when its process was killed."""
+    return list(Path(path).parent.glob(f".{path.name}.*.tmp*"))
 
 
 @contextmanager
@@ -66,6 +58,18 @@ def atomic_folder(path):
             shutil.rmtree(replaced)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def lock_file(path: Path) -> Path:
+    """The lock of who writes `path`; in the system's temporary folder, so that nothing is left beside it."""
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
+    return Path(tempfile.gettempdir()) / f"simam_repro-{os.getuid()}-{digest[:16]}.lock"
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of writing `path`. Only while none writes it (see `lock_file`)."""
+    for leftover in temporaries(path):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def write_text(path, text: str) -> None:

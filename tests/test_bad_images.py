@@ -143,6 +143,25 @@ def test_a_damaged_image_is_refused_with_its_path_and_the_choice(prepare, damage
     assert left_behind(data_root) == []
 
 
+def bomb() -> bytes:
+    return encode(Image.new("1", (20_000, 20_000)), "PNG").getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"<html>", "no image of the kinds"), (b"", "no image of the kinds"), (bomb, "more than 179 million pixels")],
+    ids=["text", "nothing", "bomb"],
+)
+def test_what_is_an_image_by_its_name_only(prepare, tmp_path, data_root, content, problem):
+    files = miniatures.caltech_files(3)
+    files["101_ObjectCategories/ibis/image_0002.jpg"] = content() if callable(content) else content
+    archive = miniatures.write_tar(tmp_path / "in" / "101_ObjectCategories.tar.gz", files)
+    message = refusal(prepare, "caltech101_16", [archive.parent], allow_miniature=True)
+    assert "ibis/image_0002.jpg" in message and problem in message and left_behind(data_root) == []
+    skipping = prepare("caltech101_16", [archive.parent], allow_miniature=True, skip_damaged=True)
+    assert skipping.skipped == ("ibis/image_0002.jpg",)
+
+
 def test_skipping_leaves_out_the_damaged_and_moves_no_other(prepare, damaged_archive, caltech_archive, data_root):
     whole = prepare("caltech101_16", [caltech_archive.parent], allow_miniature=True)
     os.rename(data_root, data_root.with_name("whole"))
@@ -163,6 +182,14 @@ def test_a_set_that_lacks_images_does_not_pass_where_nothing_is_skipped(prepare,
     assert len(again.skipped) == 2  # the refusal has left the set as it was
     repaired = prepare("caltech101_16", [caltech_archive.parent], allow_miniature=True)
     assert (repaired.skipped, len(repaired.train)) == ((), 64)
+
+
+def test_a_class_with_damaged_images_only_is_refused(prepare, tmp_path, data_root):
+    files = miniatures.caltech_files(2)
+    files["101_ObjectCategories/ibis/image_0002.jpg"] = b""
+    archive = miniatures.write_tar(tmp_path / "in" / "101_ObjectCategories.tar.gz", files)
+    message = refusal(prepare, "caltech101_16", [archive.parent], allow_miniature=True, skip_damaged=True)
+    assert "of the 2 images of class ibis none is left to train on" in message and left_behind(data_root) == []
 
 
 def test_two_files_of_one_name_are_refused_even_when_one_is_damaged(prepare, tmp_path):

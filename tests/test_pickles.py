@@ -162,6 +162,14 @@ def test_nested_tensors_are_name_and_array(tmp_path, official):
     assert start_from(path, mobilenet(1000)) == []
 
 
+def test_weights_as_python_2_wrote_them(tmp_path, official):
+    (tmp_path / "old.pdparams").write_bytes(miniatures.python2_pickle(values(official[0])))
+    network = mobilenet(1000)
+    assert start_from(tmp_path / "old.pdparams", network) == []
+    source = values(official[0])
+    assert all(np.array_equal(value, source[key]) for key, value in values(network).items())
+
+
 def test_weights_of_another_network_are_refused(official):
     network = build_model(Model(backbone="resnet50"), 16, 64)
     with pytest.raises(UserError, match="model.weights: .* is of another network .*bn1.bias is missing"):
@@ -218,6 +226,13 @@ def test_training_starts_from_a_checkpoint_and_refuses_a_crafted_file(tmp_path):
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     recorded = RunFolder(tmp_path / "second").read_result()["weights"]
     assert recorded == {"path": str(weights), "sha256": sha256, "fresh": []}
+
+    # Resuming reads the checkpoint, and remembers where the weights came from.
+    weights.unlink()
+    (tmp_path / "second" / "result.json").unlink()
+    resumed = script(*TRAIN, "--run-dir", tmp_path / "second", "-o", f"model.weights={weights}", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert RunFolder(tmp_path / "second").read_result()["weights"] == recorded
 
     (tmp_path / "crafted.pdparams").write_bytes(crafted(tmp_path / "marker"))
     third = script(*TRAIN, "--run-dir", tmp_path / "third", "-o", f"model.weights={tmp_path / 'crafted.pdparams'}")

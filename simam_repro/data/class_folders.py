@@ -37,7 +37,8 @@ def unpack(
             to refuse it.
         entries: more entries for the manifest.
     Raises:
-        UserError: bad archive, an image that does not decode, two files of one name, no image at all.
+        UserError: bad archive, an image that does not decode, two files of one name, no image at all, a class
+            with nothing to train on.
     """
     with atomic_folder(folder) as temporary:
         members = tqdm(
@@ -48,13 +49,15 @@ def unpack(
         if not images:
             raise UserError(f"{archive} holds no image in {parent}/<class>/; is it the right archive?")
         check(images)
+        listing = {name: sorted(files) for name, files in sorted(images.items())}
+        split_by_position(folder / "Images", listing, damaged)
         manifest = {
             "archive": archive.name,
             "sha256": checksum(archive),
             **entries,
             "skipped": strays,
             "damaged": damaged,
-            "images": {name: sorted(files) for name, files in sorted(images.items())},
+            "images": listing,
         }
         write_json(temporary / "manifest.json", manifest)
 

@@ -13,7 +13,7 @@ from simam_repro.device import select_device
 from simam_repro.errors import UserError
 from simam_repro.models import build_model, count_parameters, predict_logits, start_from
 from simam_repro.runs import RunFolder
-from simam_repro.storage import atomic_path, write_json, write_text
+from simam_repro.storage import atomic_path, read_json, write_json, write_text
 from simam_repro.training.callbacks import Checkpoints, Recorder, Terminal
 from simam_repro.training.checkpoints import load_checkpoint, load_weights
 from simam_repro.training.environment import describe_environment
@@ -55,8 +55,7 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, 
         )
     paddle.seed(experiment.seed)
     network = build_model(experiment.model, len(data.classes), experiment.data.image_size)
-    # A resumed run has its weights from its checkpoint, and what it started from on record.
-    weights = run.read_environment().get("weights") if resume else _start_from(experiment, network, trust_pickle)
+    weights = None if resume else _start_from(experiment, network, trust_pickle)
     optimizer = build_optimizer(
         experiment.optim, network.parameters(), experiment.train.epochs, len(loaders.train)
     )  # fmt: skip
@@ -66,7 +65,9 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, 
     if not resume:
         _start_afresh(run)
         write_text(run.config, experiment.to_yaml())
-    write_json(run.environment, {**describe_environment(device), "weights": weights})
+    if weights:  # a resumed run takes its weights from its checkpoint, and this from here
+        write_json(run.initial_weights, weights)
+    write_json(run.environment, describe_environment(device))
 
     recorder = Recorder(run, loaders, experiment, state["records"])
     begin = time.perf_counter()
@@ -74,7 +75,8 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, 
     wall = time.perf_counter() - begin
 
     _write_predictions(run, network, loaders)
-    result = {**_summarise(experiment, network, data, recorder, wall, device), "weights": weights}
+    result = _summarise(experiment, network, data, recorder, wall, device)
+    result["weights"] = read_json(run.initial_weights) if experiment.model.weights else None
     write_json(run.result, result)
     return result
 
