@@ -82,7 +82,7 @@ def test_unpacking_is_killed_and_then_done_by_two_at_once(tmp_path):
 
 @pytest.fixture
 def stuttering_server():
-    """A server whose first answer stops half way; (its address, list of requests)."""
+    """A server whose first answer stops half way, the others are slow; (its address, list of requests)."""
     requests = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -91,9 +91,9 @@ def stuttering_server():
             self.send_response(200)
             self.send_header("Content-Length", str(len(CONTENT)))
             self.end_headers()
-            self.wfile.write(CONTENT if len(requests) > 1 else CONTENT[: len(CONTENT) // 2])
-            if len(requests) == 1:
-                time.sleep(60)
+            self.wfile.write(CONTENT[: len(CONTENT) // 2])
+            time.sleep(60 if len(requests) == 1 else 2)
+            self.wfile.write(CONTENT[len(CONTENT) // 2 :])
 
         def log_message(self, *args):
             pass
