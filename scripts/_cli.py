@@ -106,9 +106,10 @@ def add_experiment_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_change_options(parser: argparse.ArgumentParser) -> None:
-    """--device, --seed and --smoke, for `read_experiment`."""
+    """--device, --seed, --skip-damaged and --smoke, for `read_experiment`."""
     parser.add_argument("--device", metavar="auto|cpu|gpu|gpu:N", help="same as -o train.device=...")
     parser.add_argument("--seed", metavar="N", help="same as -o seed=N")
+    parser.add_argument("--skip-damaged", action="store_true", help="same as -o data.skip_damaged=true")
     parser.add_argument(
         "--smoke", action="store_true", help="1 epoch of 2 train and 2 eval batches of at most 4 images"
     )
@@ -159,6 +160,8 @@ def read_experiment(arguments, config=None) -> Experiment:
         overrides.append(f"train.device={arguments.device}")
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
+    if arguments.skip_damaged:
+        overrides.append("data.skip_damaged=true")
     experiment = load_config(config or arguments.config, overrides)
     return smoke(experiment) if arguments.smoke else experiment
 

@@ -43,9 +43,9 @@ def main():
         return
     bar = tqdm(paths, unit=" images", disable=None, leave=False)
     probabilities = predict_images(trained, map(open_image, bar))
-    print("\n".join(prediction_lines(paths, probabilities, trained.data.classes, arguments.top)))
+    print("\n".join(prediction_lines(paths, probabilities, trained.classes, arguments.top)))
     if arguments.csv:
-        write_predictions(arguments.csv, paths, probabilities, trained.data.classes, arguments.top)
+        write_predictions(arguments.csv, paths, probabilities, trained.classes, arguments.top)
         print(f"table: {_cli.relative(arguments.csv)}")
 
 

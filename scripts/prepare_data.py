@@ -12,14 +12,18 @@ def main():
     arguments = parser.parse_args()
     experiment = _cli.read_experiment(arguments)
 
-    from simam_repro.data import build_loaders, prepare_data
+    from simam_repro.data import build_loaders, check_images, prepare_data
 
     data = prepare_data(experiment.data, _cli.archive_folders())
+    if experiment.data.dataset == "folder" and not experiment.data.skip_damaged:
+        check_images(data)
     loaders = build_loaders(data, experiment.data, experiment.seed)
     stand_in = " (stand-in data)" if data.stand_in else ""
     print(
         f"{data.name}{stand_in}: {len(data.classes)} classes, {len(data.train)} train and {len(data.eval)} eval images"
     )
+    if data.skipped:
+        print(f"left out {len(data.skipped)} damaged: {', '.join(data.skipped)}")
     print(f"{len(loaders.train)} and {len(loaders.eval)} batches of {experiment.data.batch_size}")
     train, evaluation = (Counter(split.labels.tolist()) for split in (data.train, data.eval))
     for label, name in enumerate(data.classes):

@@ -17,6 +17,10 @@ def parse_arguments():
         "--finish", action="store_true",
         help="do what is missing: nothing for a complete run, --resume for an unfinished one, else a new run",
     )  # fmt: skip
+    parser.add_argument(
+        "--trust-pickle", action="store_true",
+        help="let the .pdparams file of model.weights run what it asks for; not for files of strangers",
+    )  # fmt: skip
     parser.add_argument("--print-config", action="store_true", help="print the resolved YAML and exit")
     return parser.parse_args()
 
@@ -52,7 +56,10 @@ def main():
         if trained and not figures_complete(run):  # it died while they were drawn
             result = run.read_result()
         else:
-            result = fit(experiment, run_dir, resume=resume, overwrite=arguments.overwrite or throwaway)
+            result = fit(
+                experiment, run_dir, resume=resume, overwrite=arguments.overwrite or throwaway,
+                trust_pickle=arguments.trust_pickle,
+            )  # fmt: skip
         with full_disk_explained(run_dir):
             write_figures(run_dir)
     except (KeyboardInterrupt, _cli.Terminated):

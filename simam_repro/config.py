@@ -5,9 +5,10 @@ A config is YAML with the sections `name`, `seed`, `data`, `model`, `optim`, `tr
 """
 
 import difflib
+import os
 import re
 from pathlib import Path
-from typing import Literal, Optional, Union
+from typing import Annotated, Literal, Optional, Union
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +18,10 @@ from simam_repro.errors import UserError
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 RGB = tuple[float, float, float]
+PathText = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f]*$")]
+
+# What a config may be. The largest one here has 40 keys in 3 levels and 2 bases.
+MAX_BYTES, MAX_VALUES, MAX_DEPTH, MAX_FILES = 2**20, 5000, 20, 100
 
 
 class _Section(BaseModel):
@@ -28,7 +33,7 @@ class Augment(_Section):
     """Random changes to a training image, in the order they are applied."""
 
     resize: Optional[int] = Field(
-        None, ge=8, le=4096, description="side of the square before the rest; null: image_size"
+        None, ge=8, le=2048, description="side of the square before the rest; null: image_size"
     )
     color_jitter: float = Field(
         0.0, ge=0.0, lt=1.0, description="brightness, contrast, saturation: factor in 1 +- this"
@@ -48,13 +53,18 @@ class Augment(_Section):
 
 class Data(_Section):
     dataset: Literal["caltech101_16", "cifar10", "shapes16", "folder"] = "caltech101_16"
-    root: str = Field("data", description="where archives and unpacked sets live; relative to the project")
-    archive: Optional[str] = Field(None, description="use this archive; null: search, then download")
-    folder: Optional[str] = Field(None, description="for dataset: folder, which has {train,eval}/<class>/ or <class>/")
+    root: PathText = Field("data", description="where archives and unpacked sets live; relative to the project")
+    archive: Optional[PathText] = Field(None, description="use this archive; null: search, then download")
+    folder: Optional[PathText] = Field(
+        None, description="for dataset: folder, which has {train,eval}/<class>/ or <class>/"
+    )
     allow_miniature: bool = Field(
         False, description="accept an archive with other counts than the official; marked stand-in"
     )
-    image_size: int = Field(256, ge=8, le=2048, description="side of the square the network sees, pixels")
+    skip_damaged: bool = Field(
+        False, description="leave out images that do not decode, and list them in result.json (data.skipped)"
+    )
+    image_size: int = Field(256, ge=8, le=1024, description="side of the square the network sees, pixels")
     batch_size: int = Field(32, ge=1, le=65536)
     drop_last: bool = Field(False, description="drop the incomplete last training batch")
     num_workers: int = Field(2, ge=0, le=64, description="threads that make batches ahead; 0: none")
@@ -66,25 +76,34 @@ class Data(_Section):
 
     @model_validator(mode="after")
     def _keys_fit_together(self):
-        if min(self.std) <= 0:
-            raise ValueError("std needs three positive numbers")
+        # In 32 bits a smaller std divides by zero, a larger mean is infinite.
+        if min(self.std) < 1e-3 or max(map(abs, (*self.mean, *self.std))) > 1e3:
+            raise ValueError("mean needs three numbers from -1000 to 1000, std three positive ones from 0.001 to 1000")
         if (self.dataset == "folder") != (self.folder is not None):
             raise ValueError("data.folder names the folder of dataset: folder, and of that only")
+        if self.archive is not None and self.dataset not in ("caltech101_16", "cifar10"):
+            raise ValueError("data.archive is for dataset: caltech101_16 and cifar10 only; make it null")
         return self
 
 
 class Model(_Section):
     backbone: Literal["towernet", "alexnet", "resnet50", "vgg19", "mobilenet_v2"] = "towernet"
     attention: Literal["none", "simam"] = Field("none", description="the one switch between the halves of a pair")
-    e_lambda: float = Field(1e-4, gt=0.0, description="SimAM's lambda; unused without attention")
+    # Far below 1e-12 its inverse square, which is in the gradient, overflows 32 bits.
+    e_lambda: float = Field(1e-4, ge=1e-12, le=1e6, description="SimAM's lambda; unused without attention")
     fused: bool = Field(True, description="SimAM as one compiled operator on a CPU, where it can be compiled")
+    weights: Optional[PathText] = Field(
+        None,
+        description="start from this .safetensors or .pdparams file; relative to the project; null: Paddle's "
+        "default initialisation",
+    )
 
 
 class Optim(_Section):
     name: Literal["momentum", "sgd", "adam"] = "momentum"
-    learning_rate: float = Field(0.01, gt=0.0)
+    learning_rate: float = Field(0.01, gt=0.0, le=10.0)
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="for momentum only")
-    weight_decay: float = Field(0.0, ge=0.0, description="L2 penalty on every parameter, added to the gradient")
+    weight_decay: float = Field(0.0, ge=0.0, le=1.0, description="L2 penalty on every parameter, added to the gradient")
     schedule: Literal["cosine", "cosine_swinging", "constant"] = Field(
         "cosine",
         description="stepped every batch. cosine: to 0 over all steps of the run. cosine_swinging: to 0 over as many "
@@ -100,7 +119,9 @@ class Train(_Section):
     checkpoint_steps: Optional[int] = Field(
         None, ge=1, description="save a checkpoint every this many steps too; null: after every epoch only"
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|gpu|gpu:\d+)$", description="auto: the GPU when there is one")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|gpu|gpu:[0-9]{1,3})$", description="auto: the GPU when there is one"
+    )
 
 
 class Logging(_Section):
@@ -134,7 +155,7 @@ def load_config(path, overrides=()) -> Experiment:
     Raises:
         UserError: unreadable file, bad YAML, unknown key (names the nearest) or bad value.
     """
-    values = _load_with_bases(Path(path), seen=())
+    values = _load_with_bases(Path(path), seen=(), loaded=[])
     for override in overrides:
         _apply_override(values, override)
     return build_experiment(values, origin=str(path))
@@ -187,18 +208,51 @@ for _side in (_Loader, _Dumper):
 
 def _parse_yaml(text: str, origin: str):
     try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{origin} is not valid YAML: {error}") from None
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        _count_values(node, {})
+        return None if node is None else loader.construct_document(node)
+    except RecursionError:
+        raise UserError(f"{origin} is not valid YAML: nested too deeply; a config needs 3 levels") from None
+    except Exception as error:  # PyYAML raises many kinds for odd values (!!bool x, !!timestamp x)
+        raise UserError(f"{origin} is not valid YAML: {error or type(error).__name__}") from None
 
 
-def _load_with_bases(path: Path, seen: tuple) -> dict:
+def _count_values(node, counts: dict, depth: int = 0) -> int:
+    """How many values a node is, with each alias as what it stands for: a few lines can stand for billions."""
+    if isinstance(node, (yaml.ScalarNode, type(None))):
+        return 1
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels; a config needs 3")
+    if id(node) not in counts:
+        counts[id(node)] = MAX_VALUES  # until it is known: a node that holds itself has no end
+        children = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
+        counts[id(node)] = 1 + sum(_count_values(child, counts, depth + 1) for child in children)
+    if counts[id(node)] > MAX_VALUES:
+        raise ValueError(f"it stands for more than {MAX_VALUES} values; write it without so many aliases")
+    return counts[id(node)]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise OSError("it is a folder or a device, not a file")
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise OSError(f"it is larger than {MAX_BYTES >> 20} MB, and no config is")
+        return content.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read config {path}: {error}{_similar_configs(path)}") from None
+
+
+def _load_with_bases(path: Path, seen: tuple, loaded: list) -> dict:
+    text = _read_text(path)
     if path.resolve() in seen:
         raise UserError(f"{path}: its bases lead back to itself; remove one `base:` entry")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read config {path}: {error}{_similar_configs(path)}") from None
+    loaded.append(path)
+    if len(loaded) > MAX_FILES:
+        raise UserError(f"{path}: more than {MAX_FILES} bases; remove some `base:` entries")
     values = _parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path}: a config is a mapping with keys like {', '.join(Experiment.model_fields)}")
@@ -208,12 +262,14 @@ def _load_with_bases(path: Path, seen: tuple) -> dict:
         raise UserError(f"{path}: base: needs a list of YAML files, relative to this one")
     merged: dict = {}
     for base in bases:
-        merged = _merge(merged, _load_with_bases(path.parent / base, (*seen, path.resolve())))
+        merged = _merge(merged, _load_with_bases(path.parent / base, (*seen, path.resolve()), loaded))
     return _merge(merged, values)
 
 
 def _similar_configs(path: Path) -> str:
-    names = [candidate.name for candidate in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    if os.path.exists(path) or not os.path.isdir(path.parent):  # which, unlike Path's, take any text for a path
+        return ""
+    names = [candidate.name for candidate in path.parent.glob("*.yaml")]
     close = difflib.get_close_matches(path.name, names, n=3)
     return f"; did you mean {', '.join(str(path.parent / name) for name in close)}?" if close else ""
 
@@ -241,11 +297,42 @@ def _apply_override(values: dict, override: str) -> None:
 def _describe(problem: dict) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
     if problem["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(key, _known_keys(), n=1, cutoff=0.4)
-        return f"{key}: unknown key" + (f"; did you mean {nearest[0]}?" if nearest else "")
+        nearest = _nearest_key(key)
+        return f"{_cut(key)}: unknown key; " + (
+            f"did you mean {nearest}?" if nearest else "--print-config lists all keys"
+        )
     if problem["type"] == "missing":
-        return f"{key}: missing"
-    return f"{key}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r}"
+        return f"{key}: missing; add it"
+    if problem["type"] == "model_type":
+        return f"{key}: a section with keys below it, got {_shown(problem['input'])}"
+    return f"{_cut(key)}: {problem['msg'].removeprefix('Value error, ')}, got {_shown(problem['input'])}"
+
+
+def _shown(value) -> str:
+    try:
+        return _cut(repr(value))
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, a nest of thousands of levels
+        return f"a huge {type(value).__name__}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 120 else f"{text[:100]}... ({len(text)} characters)"
+
+
+# What other suites call some keys, too unlike ours to be found as similar.
+_ELSEWHERE = {
+    "lr": "optim.learning_rate", "base_lr": "optim.learning_rate", "wd": "optim.weight_decay", "bs": "data.batch_size",
+    "workers": "data.num_workers", "lambda": "model.e_lambda", "pretrained": "model.weights",
+}  # fmt: skip
+
+
+def _nearest_key(key: str) -> str | None:
+    known = _ELSEWHERE.get(key.rpartition(".")[2])
+    if known or len(key) > 100:
+        return known
+    # A key in a section is no misspelt section.
+    candidates = [name for name in _known_keys() if "." in name or "." not in key]
+    return next(iter(difflib.get_close_matches(key, candidates, n=1, cutoff=0.4)), None)
 
 
 def _known_keys(section=Experiment, prefix="") -> list[str]:

@@ -36,6 +36,7 @@ class RunFolder:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.environment = self.path / "environment.json"
+        self.initial_weights = self.path / "initial_weights.json"
         self.metrics = self.path / "metrics.jsonl"
         self.result = self.path / "result.json"
         self.predictions = self.path / "predictions.npz"

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +95,18 @@ def atomic_folder(path):
         sync(path.parent)
         if replaced:
             shutil.rmtree(replaced)
+
+
+def lock_file(path: Path) -> Path:
+    """The lock of who writes `path`; in the system's temporary folder, so that nothing is left beside it."""
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
+    return Path(tempfile.gettempdir()) / f"simam_repro-{os.getuid()}-{digest[:16]}.lock"
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of writing `path`. Only while none writes it (see `lock_file`)."""
+    for leftover in temporaries(path):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def write_text(path, text: str) -> None:

@@ -123,6 +123,16 @@ def python2_pickle(value) -> bytes:
     return buffer.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
 
 
+class Payload:
+    """Pickles as a call of `function`."""
+
+    def __init__(self, function, *args):
+        self.call = (function, args)
+
+    def __reduce__(self):
+        return self.call
+
+
 class _Python2Pickler(pickle._Pickler):
     def save_bytes(self, value):
         size = len(value)

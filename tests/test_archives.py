@@ -1,5 +1,7 @@
+import gzip
 import hashlib
 import http.server
+import io
 import tarfile
 import threading
 import urllib.request
@@ -188,12 +190,14 @@ HOSTILE_TAR = {
 
 @pytest.fixture
 def refused_caltech(prepare, data_root, tmp_path):
-    """refused_caltech(archive) -> the message; checks that nothing of the archive appears."""
+    """refused_caltech(archive) -> the message; checks that data/ is as it was."""
+    (data_root / "cifar10").mkdir(parents=True)
+    (data_root / "cifar10" / "manifest.json").write_text("another set")
 
     def run(archive):
         message = refusal(prepare, "caltech101_16", [archive.parent], allow_miniature=True)
         assert str(archive) in message
-        assert not data_root.exists() or list(data_root.iterdir()) == []
+        assert [path.name for path in data_root.rglob("*")] == ["cifar10", "manifest.json"]
         assert not list(tmp_path.rglob("*escaped*"))
         return message
 
@@ -250,6 +254,71 @@ def test_limits(refused_caltech, tmp_path, monkeypatch, limit, value):
     monkeypatch.setattr(archives, limit, value)
     path = miniatures.write_caltech(tmp_path / "in" / "101_ObjectCategories.tar.gz", images_per_class=1)
     assert "too large" in refused_caltech(path)
+
+
+def test_a_bomb_of_zeros_is_refused_by_its_header(refused_caltech, tmp_path):
+    """10 GB that compress to 10 MB: refused at once, nothing of it is unpacked."""
+    path = tmp_path / "in" / "101_ObjectCategories.tar.gz"
+    bomb = tarfile.TarInfo("101_ObjectCategories/bonsai/bomb.jpg")
+    bomb.size = 10 * 2**30
+    content = gzip.decompress(miniatures.write_tar(path, miniatures.caltech_files(1)).read_bytes())
+    path.write_bytes(gzip.compress(content.rstrip(b"\0") + bytes(-len(content.rstrip(b"\0")) % 512) + bomb.tobuf()))
+    assert "too large at '101_ObjectCategories/bonsai/bomb.jpg'" in refused_caltech(path)
+
+
+def test_zip_bomb(prepare, data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 2**20)
+    with zipfile.ZipFile(tmp_path / "own.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Images/a/bomb.jpg", bytes(50 * 2**20))
+    assert (tmp_path / "own.zip").stat().st_size < 2**17
+    assert "too large" in refusal(prepare, "caltech101_16", archive=str(tmp_path / "own.zip"))
+    assert list(data_root.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_empty_folders_count_too(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 10)
+    if kind == "zip":
+        path = miniatures.write_zip(tmp_path / "set.zip", {f"set/{number}/": b"" for number in range(11)})
+    else:
+        folders = [special(f"set/{number}", tarfile.DIRTYPE, "") for number in range(11)]
+        path = miniatures.write_tar(tmp_path / "set.tar.gz", {}, folders)
+    assert "more than 10 files and folders" in refusal(members, path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_headers_that_would_fill_the_memory_are_not_read(tmp_path, kind):
+    """tarfile reads such a member whole: 2 GB of zeros are 2 MB in the archive."""
+    header = tarfile.TarInfo("long")
+    header.type, header.size = kind, 2 * 2**20
+    path = tmp_path / "set.tar.gz"
+    path.write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(header.size) + bytes(1024)))
+    assert "a header of 2097152 bytes" in refusal(members, path)
+
+
+def test_long_names_of_either_format_are_read(tmp_path):
+    name = "/".join(["set", "x" * 200, "é" * 60, "a.txt"])
+    for number in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        with tarfile.open(tmp_path / "set.tar", "w", format=number) as tar:
+            info = tarfile.TarInfo(name)
+            info.size = 3
+            tar.addfile(info, io.BytesIO(b"abc"))
+        assert members(tmp_path / "set.tar") == {name: b"abc"}
+
+
+def test_encrypted_zip(tmp_path):
+    path = miniatures.write_zip(tmp_path / "set.zip", {"a.txt": b"x" * 100})
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + offset] |= 1
+    path.write_bytes(content)
+    assert "encrypted" in refusal(members, path)
+
+
+def test_wrong_checksum_inside_a_zip(tmp_path):
+    path = miniatures.write_zip(tmp_path / "set.zip", {"a.txt": b"x" * 1000})
+    path.write_bytes(path.read_bytes().replace(b"x" * 1000, b"x" * 999 + b"y"))
+    assert "CRC" in refusal(members, path)
 
 
 @pytest.mark.parametrize("claimed", [10, 999, 1001, 100_000])

@@ -82,6 +82,8 @@ def test_description(caltech, caltech_archive):
         "classes": 16,
         "train_images": 64,
         "eval_images": 32,
+        "class_names": sorted(miniatures.CALTECH_CLASSES),
+        "skipped": [],
     }
 
 

@@ -163,6 +163,9 @@ def test_override_that_is_not_yaml(minimal):
         ("model.attenton", "model.attention"),
         ("model.lambda", "model.e_lambda"),
         ("optim.lr_rate", "optim.learning_rate"),
+        ("optim.lr", "optim.learning_rate"),
+        ("optim.wd", "optim.weight_decay"),
+        ("data.workers", "data.num_workers"),
         ("data.augment.rotate", "data.augment.rotation"),
         ("trian.epochs", "train"),
         ("epochs", "train.epochs"),
@@ -214,7 +217,7 @@ def test_wrong_value_names_its_key_and_itself(minimal, override):
     [
         ("data.augment.crop_scale=[0.9, 0.5]", "0 < low <= high <= 1"),
         ("data.augment.crop_scale=[0, 1]", "0 < low <= high <= 1"),
-        ("data.std=[0.2, 0, 0.2]", "three positive numbers"),
+        ("data.std=[0.2, 0, 0.2]", "three positive ones"),
         ("model.attention=SimAM", "'none' or 'simam'"),
         ("model.backbone=vgg", "'towernet'"),
         ("data.mean=[0.5, 0.5]", "data.mean.2: missing"),

@@ -200,6 +200,23 @@ def test_loading_refuses_what_is_no_run(tmp_path, run):
     assert load_trained(run.last).checkpoint == run.last
 
 
+def test_naming_images_needs_no_data(run, monkeypatch, trained):
+    expected, classes = predict_images(trained, [Image.new("RGB", (30, 20), "red")]), trained.data.classes
+    with monkeypatch.context() as patch:
+        patch.setattr("simam_repro.evaluation.trained.prepare_data", lambda *_: pytest.fail("prepared data"))
+        alone = load_trained(run.path, device="cpu")
+        assert (alone.classes, alone.stand_in) == (classes, True)
+        np.testing.assert_array_equal(predict_images(alone, [Image.new("RGB", (30, 20), "red")]), expected)
+
+
+def test_an_older_run_has_its_class_names_from_the_data(run, tmp_path, trained):
+    shutil.copytree(run.path, tmp_path / "older")
+    result = run.read_result()
+    del result["data"]["class_names"]
+    (tmp_path / "older" / "result.json").write_text(json.dumps(result))
+    assert load_trained(tmp_path / "older", device="cpu").classes == trained.data.classes
+
+
 def test_open_image_applies_exif_orientation(tmp_path):
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[:, :2] = 255
@@ -232,8 +249,8 @@ def test_open_image_refuses_what_is_no_image(tmp_path):
     (tmp_path / "text.jpg").write_text("hello")
     Image.effect_noise((64, 64), 50).save(tmp_path / "whole.jpg")
     (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:700])
-    for name in ("text.jpg", "half.jpg"):
-        with pytest.raises(UserError, match=f"{name} is not an image that can be read"):
+    for name, problem in (("text.jpg", "is no image of the kinds JPEG, PNG"), ("half.jpg", "is damaged")):
+        with pytest.raises(UserError, match=f"{name} {problem}"):
             open_image(tmp_path / name)
 
 

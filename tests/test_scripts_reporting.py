@@ -92,7 +92,7 @@ def test_predict_eval_grid(run, tmp_path):
 
 def test_predict_refuses(run, tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
-    assert_refused(script("predict", run.path, tmp_path / "text.jpg"), "text.jpg is not an image that can be read")
+    assert_refused(script("predict", run.path, tmp_path / "text.jpg"), "text.jpg is no image of the kinds JPEG")
     assert_refused(script("predict", run.path, "nothing.jpg"), "nothing.jpg does not exist")
     for arguments, words in (
         ([], "either images or --eval-grid"),

@@ -1,7 +1,6 @@
 """shapes16, the embedded stand-in data."""
 
 import zipfile
-from functools import partial
 
 import numpy as np
 
@@ -21,12 +20,25 @@ def test_shapes16_is_its_seed(tmp_path):
 
 
 def test_shapes16(prepare, monkeypatch, data_root):
-    monkeypatch.setattr(shapes16, "write_archive", partial(shapes16.write_archive, images_per_class=6))
+    monkeypatch.setattr(shapes16, "IMAGES_PER_CLASS", 6)
     data = prepare("shapes16")
     assert (data.name, data.stand_in, len(data.classes), len(set(data.classes))) == ("shapes16", True, 16, 16)
     assert (len(data.train), len(data.eval)) == (16 * 4, 16 * 2)
     assert {(image.size, image.mode) for image in data.eval.images} == {((144, 144), "RGB")}
-    assert sorted(path.name for path in data_root.iterdir()) == ["archives", "shapes16"]
+    assert sorted(path.name for path in data_root.iterdir()) == ["archives", "shapes16-v1-6x144-seed16"]
+
+
+def test_other_parameters_are_another_set(prepare, monkeypatch):
+    monkeypatch.setattr(shapes16, "IMAGES_PER_CLASS", 2)
+    first = prepare("shapes16")
+    monkeypatch.setattr(shapes16, "SEED", 17)
+    second = prepare("shapes16")
+    assert first.sha256 != second.sha256
+    monkeypatch.setattr(shapes16, "IMAGES_PER_CLASS", 3)
+    assert len(prepare("shapes16").train) == 16 * 2
+    monkeypatch.setattr(shapes16, "SEED", 16)
+    monkeypatch.setattr(shapes16, "IMAGES_PER_CLASS", 2)
+    assert prepare("shapes16").sha256 == first.sha256
 
 
 def test_shapes16_figures_differ_from_their_ground_and_each_other():

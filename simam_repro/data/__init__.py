@@ -5,8 +5,10 @@ from pathlib import Path
 
 from simam_repro.config import PROJECT_ROOT, Data
 from simam_repro.data import caltech101, cifar10, folder, shapes16
+from simam_repro.data.folder import check_images
 from simam_repro.data.loaders import build_loaders
 from simam_repro.data.prepared import PreparedData
+from simam_repro.errors import UserError
 
 PREPARE = {
     "caltech101_16": caltech101.prepare,
@@ -36,7 +38,12 @@ def prepare_data(config: Data, archive_folders=(), warn=_print_warning, progress
     """
     root = PROJECT_ROOT / config.root
     folders = [root / "archives", *map(Path, archive_folders)]
-    return PREPARE[config.dataset](config, root, folders, warn, progress)
+    try:
+        return PREPARE[config.dataset](config, root, folders, warn, progress)
+    except OSError as error:
+        raise UserError(
+            f"{config.dataset} cannot be prepared in data.root: {root} ({error}); name a folder that can be written"
+        ) from None
 
 
-__all__ = ["PREPARE", "PreparedData", "build_loaders", "expected_classes", "prepare_data"]
+__all__ = ["PREPARE", "PreparedData", "build_loaders", "check_images", "expected_classes", "prepare_data"]

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Callable, Iterator
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_path, checksum
+from simam_repro.storage import atomic_path, checksum, lock_file, remove_leftovers
 
 # Far above the official archives (9,146 files and 131 MB; 8 files and 186 MB), far below a full disk.
 MAX_MEMBERS = 200_000
 MAX_MEMBER_BYTES = 256 * 2**20
 MAX_TOTAL_BYTES = 4 * 2**30
+MAX_HEADER_BYTES = 2**20  # what tar says about one member (a long name); tarfile reads it whole
 _CHUNK = 2**20
 
 
@@ -70,7 +72,11 @@ def locate(source: Source, folders, progress: bool = True) -> Path:
         return found
     target = Path(folders[0]) / source.filename
     try:
-        return _download(source, target, progress)
+        with FileLock(lock_file(target)):
+            if not target.is_file():  # else another process has downloaded it meanwhile
+                remove_leftovers(target)
+                _download(source, target, progress)
+        return target
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         looked = "\n".join(f"  {folder}" for folder in folders)
         raise UserError(
@@ -81,7 +87,8 @@ def locate(source: Source, folders, progress: bool = True) -> Path:
         ) from None
 
 
-def _download(source: Source, target: Path, progress: bool) -> Path:
+def _download(source: Source, target: Path, progress: bool) -> None:
+    """Download into `target`, which appears whole or not at all; an interrupted download starts anew."""
     with urllib.request.urlopen(source.url, timeout=60) as response, atomic_path(target) as temporary:
         size = int(response.headers.get("Content-Length", 0)) or None
         bar = tqdm(
@@ -93,7 +100,6 @@ def _download(source: Source, target: Path, progress: bool) -> Path:
                 bar.update(len(chunk))
         if checksum(temporary, "md5") != source.md5[source.filename]:
             raise UserError(f"the download of {source.url} is damaged: wrong md5; try again")
-    return target
 
 
 def own_archive_checksum(path) -> str:
@@ -124,7 +130,7 @@ def read_archive(path, inner: str | None = None) -> Iterator[Member]:
     path = Path(path)
     with _as_user_error(path):
         if not zipfile.is_zipfile(path):
-            with tarfile.open(path, mode="r|*") as tar:
+            with tarfile.open(path, mode="r|*", tarinfo=_TarInfo) as tar:
                 yield from _limited(_tar_members(tar, path), path)
             return
         with zipfile.ZipFile(path) as archive:
@@ -132,7 +138,7 @@ def read_archive(path, inner: str | None = None) -> Iterator[Member]:
             if not nested:
                 yield from _limited(_zip_members(archive), path)
                 return
-            with archive.open(nested[0]) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+            with archive.open(nested[0]) as stream, tarfile.open(fileobj=stream, mode="r|*", tarinfo=_TarInfo) as tar:
                 yield from _limited(_tar_members(tar, path), path)
 
 
@@ -150,6 +156,7 @@ def _zip_members(archive: zipfile.ZipFile):
     for info in archive.infolist():
         unix_type = (info.external_attr >> 16) & 0o170000
         if info.is_dir():
+            yield None
             continue
         if unix_type not in (0, 0o100000):
             raise UserError(f"{archive.filename}: {info.filename!r} is a link or device; refused")
@@ -159,22 +166,43 @@ def _zip_members(archive: zipfile.ZipFile):
 def _tar_members(tar: tarfile.TarFile, archive: Path):
     for info in tar:
         if info.isdir():
+            yield None
             continue
         if not info.isreg():
             raise UserError(f"{archive}: {info.name!r} is a link or device; refused")
         yield info.name, info.size, lambda info=info: tar.extractfile(info)
 
 
+class _TarInfo(tarfile.TarInfo):
+    """Refuses headers about other headers that are too long to be read whole."""
+
+    _ABOUT = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+              tarfile.GNUTYPE_LONGLINK)  # fmt: skip
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in cls._ABOUT and info.size > MAX_HEADER_BYTES:
+            raise OSError(f"a header of {info.size} bytes")
+        return info
+
+
 def _limited(entries, archive: Path) -> Iterator[Member]:
+    """Members of (name, size, opener); None, a folder, only counts."""
     total = 0
-    for count, (name, size, opener) in enumerate(entries, start=1):
+    for count, entry in enumerate(entries, start=1):
+        if count > MAX_MEMBERS:
+            raise UserError(f"{archive}: too large: more than {MAX_MEMBERS} files and folders; refused")
+        if entry is None:
+            continue
+        name, size, opener = entry
         path = PurePosixPath(name.replace("\\", "/"))
         if not _is_plain(path):
             raise UserError(f"{archive}: {name!r} would leave its folder or is no file name; refused")
         total += size
-        if count > MAX_MEMBERS or size > MAX_MEMBER_BYTES or total > MAX_TOTAL_BYTES:
+        if size > MAX_MEMBER_BYTES or total > MAX_TOTAL_BYTES:
             raise UserError(
-                f"{archive}: too large at {name!r} (limits: {MAX_MEMBERS} files, "
+                f"{archive}: too large at {name!r} (limits: "
                 f"{MAX_MEMBER_BYTES >> 20} MB a file, {MAX_TOTAL_BYTES >> 20} MB in all); refused"
             )
         yield Member(path, lambda opener=opener, size=size: _read(opener, size, archive))

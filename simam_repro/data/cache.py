@@ -19,10 +19,10 @@ import PIL
 from filelock import FileLock
 from tqdm import tqdm
 
-from simam_repro.data.prepared import ArrayImages, FileImages, Images, lock_file
+from simam_repro.data.prepared import ArrayImages, FileImages, Images
 from simam_repro.data.transforms import eval_image, resize
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_path, temporaries
+from simam_repro.storage import atomic_path, lock_file, temporaries
 
 VERSION = 1  # of what makes the pixels: upright_rgb, eval_image
 LARGEST_BYTES = 16 * 2**30

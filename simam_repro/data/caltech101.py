@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simam_repro.data import class_folders
 from simam_repro.data.archives import Source, check_official, locate, own_archive_checksum
-from simam_repro.data.prepared import PreparedData, prepare_once
+from simam_repro.data.prepared import PreparedData
 from simam_repro.errors import UserError
 
 CLASSES = (
@@ -27,7 +27,7 @@ SOURCE = Source(
 def prepare(config, root: Path, archive_folders, warn, progress: bool) -> PreparedData:
     """Caltech101-16 from the official archive, or any 16 class folders of the zip `config.archive`."""
     if config.archive:
-        return _from_own_zip(Path(config.archive), root, progress)
+        return _from_own_zip(Path(config.archive), root, config.skip_damaged, progress)
     folder = root / ("caltech101_16_miniature" if config.allow_miniature else "caltech101_16")
 
     def unpack() -> None:
@@ -36,10 +36,11 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
         class_folders.unpack(
             archive, folder, parent="101_ObjectCategories", classes=CLASSES, inner=INNER,
             check=lambda images: _check_contents(images, archive, config.allow_miniature),
-            entries={"official": official, "stand_in": config.allow_miniature}, progress=progress,
+            entries={"official": official, "stand_in": config.allow_miniature},
+            skip_damaged=config.skip_damaged, progress=progress,
         )  # fmt: skip
 
-    return class_folders.open_unpacked(folder, prepare_once(folder, unpack), "caltech101_16")
+    return class_folders.prepare(folder, unpack, "caltech101_16", config.skip_damaged)
 
 
 def _check_contents(images: dict, archive: Path, allow_miniature: bool) -> None:
@@ -57,16 +58,16 @@ def _check_contents(images: dict, archive: Path, allow_miniature: bool) -> None:
         )
 
 
-def _from_own_zip(archive: Path, root: Path, progress: bool) -> PreparedData:
+def _from_own_zip(archive: Path, root: Path, skip_damaged: bool, progress: bool) -> PreparedData:
     folder = root / f"{archive.stem}-{own_archive_checksum(archive)[:12]}"
 
     def unpack() -> None:
         class_folders.unpack(
             archive, folder, parent="Images", check=lambda images: _check_sixteen(images, archive),
-            entries={"official": False, "stand_in": False}, progress=progress,
+            entries={"official": False, "stand_in": False}, skip_damaged=skip_damaged, progress=progress,
         )  # fmt: skip
 
-    return class_folders.open_unpacked(folder, prepare_once(folder, unpack), archive.stem)
+    return class_folders.prepare(folder, unpack, archive.stem, skip_damaged)
 
 
 def _check_sixteen(images: dict, archive: Path) -> None:

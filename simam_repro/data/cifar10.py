@@ -3,9 +3,6 @@
 Unpacked once into plain .npy arrays that every later run memory-maps.
 """
 
-import codecs
-import io
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ from tqdm import tqdm
 from simam_repro.data.archives import Source, check_official, locate, own_archive_checksum, read_archive
 from simam_repro.data.prepared import ArrayImages, PreparedData, Split, prepare_once
 from simam_repro.errors import UserError
+from simam_repro.pickles import unpickle_plain
 from simam_repro.storage import atomic_folder, checksum, write_json
 
 TRAIN_IMAGES, EVAL_IMAGES = 50_000, 10_000
@@ -104,56 +102,3 @@ def _check(archive: Path, classes: list, halves: dict, miniature: bool) -> None:
 
 def _text(value) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-
-class _NdarrayType:
-    """Stands for numpy.ndarray in a pickle: a name for `_reconstruct`, nothing that could be called."""
-
-
-def _reconstruct(subtype, shape, typecode):
-    """The one way a pickle makes an array: an empty one, whose state follows."""
-    if subtype is not _NdarrayType or shape != (0,):
-        raise pickle.UnpicklingError("an array that is not made as numpy makes it")
-    return _PlainArray(0, dtype=np.uint8)
-
-
-class _PlainArray(np.ndarray):
-    """An array that takes its state from a pickle unless that has Python objects in it."""
-
-    def __new__(cls, shape, dtype):
-        return super().__new__(cls, shape, dtype)
-
-    def __setstate__(self, state):
-        if state[2].hasobject:
-            raise pickle.UnpicklingError("an array of Python objects")
-        super().__setstate__(state)
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Admits numpy arrays of numbers and plain containers; anything else in a pickle is refused, not run."""
-
-    ALLOWED = {
-        ("numpy", "ndarray"): _NdarrayType,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): codecs.encode,
-        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    }
-
-    def find_class(self, module, name):
-        try:
-            return self.ALLOWED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it wants to import {module}.{name}") from None
-
-
-def unpickle_plain(content: bytes, where: str):
-    """Unpickle arrays and plain containers only (keys and old strings as bytes).
-
-    Raises:
-        UserError: damaged, or a pickle that asks for anything else (nothing of it is run).
-    """
-    try:
-        return _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise UserError(f"{where} is not a plain pickle ({error}); refused") from None

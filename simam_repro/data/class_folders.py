@@ -7,11 +7,11 @@ import io
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from simam_repro.data.archives import read_archive
-from simam_repro.data.prepared import FileImages, PreparedData, Split
+from simam_repro.data.images import OR_SKIP, open_image
+from simam_repro.data.prepared import FileImages, PreparedData, Split, prepare_once
 from simam_repro.errors import UserError
 from simam_repro.storage import atomic_folder, checksum, write_json
 
@@ -20,8 +20,9 @@ EVAL_EVERY = 5
 
 
 def unpack(
-    archive: Path, folder: Path, *, parent: str, check, entries: dict, classes=None, inner=None, progress=True
-) -> None:
+    archive: Path, folder: Path, *, parent: str, check, entries: dict, classes=None, inner=None,
+    skip_damaged: bool = False, progress: bool = True,
+) -> None:  # fmt: skip
     """Unpack `<anything>/<parent>/<class>/<image>` of `archive` into `folder`, with its manifest.json.
 
     Spaces in class and file names become underscores (as both original experiments do); files that
@@ -31,62 +32,99 @@ def unpack(
         parent: name of the folder that holds the class folders.
         classes: keep these classes only; None keeps all.
         inner: see `read_archive`.
-        check: called with {class: [file names]} before the set appears; raises UserError to refuse it.
+        skip_damaged: leave out images that do not decode, and list them as `damaged`.
+        check: called with {class: file names, damaged ones too} before the set appears; raises UserError
+            to refuse it.
         entries: more entries for the manifest.
     Raises:
-        UserError: bad archive, an image that does not decode, two files of one name, no image at all.
+        UserError: bad archive, an image that does not decode, two files of one name, no image at all, a class
+            with nothing to train on.
     """
-    images: dict[str, list[str]] = {}
-    skipped: list[str] = []
     with atomic_folder(folder) as temporary:
-        for member in tqdm(
-            read_archive(archive, inner),
-            desc=f"unpack {archive.name}",
-            unit=" files",
+        members = tqdm(
+            read_archive(archive, inner), desc=f"unpack {archive.name}", unit=" files",
             disable=None if progress else True,
-        ):
-            place = _place(member.path, parent, classes)
-            if place is None:
-                continue
-            class_name, file_name = place
-            if not is_image_name(file_name):
-                skipped.append(f"{class_name}/{file_name}")
-                continue
-            target = temporary / "Images" / class_name / file_name
-            if target.exists():
-                raise UserError(f"{archive}: two files become {class_name}/{file_name} when spaces turn to underscores")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(_checked_image(member.read(), f"{archive}: {member.path}"))
-            images.setdefault(class_name, []).append(file_name)
+        )  # fmt: skip
+        images, strays, damaged = _write_images(members, archive, temporary / "Images", parent, classes, skip_damaged)
         if not images:
             raise UserError(f"{archive} holds no image in {parent}/<class>/; is it the right archive?")
         check(images)
+        listing = {name: sorted(files) for name, files in sorted(images.items())}
+        split_by_position(folder / "Images", listing, damaged)
         manifest = {
             "archive": archive.name,
             "sha256": checksum(archive),
             **entries,
-            "skipped": skipped,
-            "images": {name: sorted(files) for name, files in sorted(images.items())},
+            "skipped": strays,
+            "damaged": damaged,
+            "images": listing,
         }
         write_json(temporary / "manifest.json", manifest)
 
 
-def open_unpacked(folder: Path, manifest: dict, name: str) -> PreparedData:
-    """The data set that `unpack` left in `folder`."""
-    train, evaluation = split_by_position(folder / "Images", manifest["images"])
+def _write_images(members, archive: Path, folder: Path, parent: str, classes, skip_damaged: bool):
+    """Write the images of `members` as folder/class/file; ({class: [files]}, strays, damaged)."""
+    images: dict[str, set[str]] = {}
+    strays, damaged = [], []
+    for member in members:
+        place = _place(member.path, parent, classes)
+        if place is None:
+            continue
+        class_name, file_name = place
+        if not is_image_name(file_name):
+            strays.append(f"{class_name}/{file_name}")
+            continue
+        files = images.setdefault(class_name, set())
+        if file_name in files:
+            raise UserError(f"{archive}: two files become {class_name}/{file_name} when spaces turn to underscores")
+        files.add(file_name)
+        content = member.read()
+        try:
+            open_image(io.BytesIO(content), f"{archive}: {member.path}")
+        except UserError as error:
+            if not skip_damaged:
+                raise UserError(f"{error}{OR_SKIP}") from None
+            damaged.append(f"{class_name}/{file_name}")
+            continue
+        (folder / class_name).mkdir(parents=True, exist_ok=True)
+        (folder / class_name / file_name).write_bytes(content)
+    return images, strays, damaged
+
+
+def prepare(folder: Path, make, name: str, skip_damaged: bool) -> PreparedData:
+    """The data set that `unpack`, called by `make()` unless it was before, left in `folder`.
+
+    A set that lacks damaged images will not do where they are not to be skipped.
+    """
+    manifest = prepare_once(folder, make, lambda manifest: skip_damaged or not manifest.get("damaged"))
+    train, evaluation = split_by_position(folder / "Images", manifest["images"], manifest.get("damaged", ()))
     classes = tuple(sorted(manifest["images"]))
-    return PreparedData(name, manifest["sha256"], manifest["stand_in"], classes, train, evaluation)
+    return PreparedData(
+        name, manifest["sha256"], manifest["stand_in"], classes, train, evaluation, tuple(manifest.get("damaged", ()))
+    )
 
 
-def split_by_position(folder: Path, images: dict[str, list[str]]) -> tuple[Split, Split]:
+def split_by_position(folder: Path, images: dict[str, list[str]], damaged=()) -> tuple[Split, Split]:
     """(train, eval) of {class: sorted names}: within a class, every EVAL_EVERY-th from the first goes to eval.
 
     This is the original Caltech experiment's rule (`i % 5 == 0` in listing order), on sorted names.
+    Positions count the damaged images, which are then left out: skipping one moves no other.
+
+    Raises:
+        UserError: a class with nothing to train on.
     """
     chosen: dict[bool, list[tuple[str, int]]] = {False: [], True: []}
+    left_out = set(damaged)
     for label, class_name in enumerate(sorted(images)):
-        for position, file_name in enumerate(images[class_name]):
-            chosen[position % EVAL_EVERY == 0].append((f"{class_name}/{file_name}", label))
+        names = [f"{class_name}/{file_name}" for file_name in images[class_name]]
+        halves = {half: [name for i, name in enumerate(names) if (i % EVAL_EVERY == 0) == half] for half in chosen}
+        for half, members in halves.items():
+            chosen[half] += [(name, label) for name in members if name not in left_out]
+        if not set(halves[False]) - left_out:
+            raise UserError(
+                f"{folder}: of the {len(names)} images of class {class_name} none is left to train on (each "
+                f"{EVAL_EVERY}th from the first is for evaluation, damaged ones are left out); add images"
+            )
     return file_split(folder, chosen[False]), file_split(folder, chosen[True])
 
 
@@ -109,12 +147,3 @@ def _place(path: PurePosixPath, parent: str, classes) -> tuple[str, str] | None:
 
 def is_image_name(file_name: str) -> bool:
     return PurePosixPath(file_name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _checked_image(content: bytes, where: str) -> bytes:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.convert("RGB")
-    except Exception as error:  # Pillow raises many kinds for a damaged file
-        raise UserError(f"{where} is damaged and does not decode ({error}); replace the archive") from None
-    return content

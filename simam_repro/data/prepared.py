@@ -1,18 +1,16 @@
 """What a prepared data set is: images that open by index, their labels and stable ids."""
 
-import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Protocol
 
 import numpy as np
 from filelock import FileLock
-from PIL import Image, ImageOps
+from PIL import Image
 
+from simam_repro.data.images import OR_SKIP, open_image
 from simam_repro.errors import UserError
-from simam_repro.storage import read_json
+from simam_repro.storage import lock_file, read_json, remove_leftovers
 
 
 class Images(Protocol):
@@ -25,7 +23,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class FileImages:
-    """Image files `folder/name`, opened as `upright_rgb`."""
+    """Image files `folder/name`, opened by `open_image`."""
 
     folder: Path
     names: tuple[str, ...]
@@ -34,23 +32,10 @@ class FileImages:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Image.Image:
-        path = self.folder / self.names[index]
         try:
-            with Image.open(path) as image:
-                return upright_rgb(image)
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
-            raise UserError(f"{path} is damaged and does not decode ({error}); replace or remove it") from None
-
-
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Any image as RGB: EXIF orientation applied, 16 bits cut to 8, transparency over white."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+            return open_image(self.folder / self.names[index])
+        except UserError as error:
+            raise UserError(f"{error}{OR_SKIP}") from None
 
 
 @dataclass(frozen=True)
@@ -84,28 +69,36 @@ class Split:
         return np.arange(limit) * len(self) // limit
 
 
-def prepare_once(folder: Path, make: Callable[[], None]) -> dict:
+def prepare_once(folder: Path, make: Callable[[], None], fits: Callable[[dict], bool] = lambda manifest: True) -> dict:
     """The manifest.json of a prepared folder; `make()` writes the folder first when it is not there.
 
-    Processes that want the same folder at the same time wait for the one that makes it.
+    Processes that want the same folder at the same time wait for the one that makes it; what one that
+    was killed left of it is removed.
+
+    Args:
+        fits: whether the folder with this manifest will do; otherwise it is made anew.
     """
     manifest = folder / "manifest.json"
-    if not manifest.is_file():
+
+    def is_ready() -> bool:
+        return manifest.is_file() and fits(read_json(manifest))
+
+    if not is_ready():
         with FileLock(lock_file(folder)):
-            if not manifest.is_file():
+            if not is_ready():
+                remove_leftovers(folder)
                 make()
     return read_json(manifest)
 
 
-def lock_file(folder: Path) -> Path:
-    """The lock of who makes `folder` (or a file); in the system's temporary folder: nothing is left beside the data."""
-    digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
-    return Path(tempfile.gettempdir()) / f"simam_repro-{os.getuid()}-{digest[:16]}.lock"
-
-
 @dataclass(frozen=True)
 class PreparedData:
-    """A data set ready to load. `stand_in` marks data that is not what the name in a paper means."""
+    """A data set ready to load.
+
+    Attributes:
+        stand_in: the data is not what the name in a paper means.
+        skipped: names of damaged images that were left out.
+    """
 
     name: str
     sha256: str
@@ -113,6 +106,7 @@ class PreparedData:
     classes: tuple[str, ...]
     train: Split
     eval: Split
+    skipped: tuple[str, ...] = ()
 
     def describe(self) -> dict:
         """The `data` entry of result.json."""
@@ -123,4 +117,6 @@ class PreparedData:
             "classes": len(self.classes),
             "train_images": len(self.train),
             "eval_images": len(self.eval),
+            "class_names": list(self.classes),
+            "skipped": list(self.skipped),
         }

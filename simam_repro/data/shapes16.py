@@ -14,12 +14,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from simam_repro.data import class_folders
-from simam_repro.data.prepared import PreparedData, prepare_once
+from simam_repro.data.prepared import PreparedData
 from simam_repro.storage import atomic_path
 
 IMAGES_PER_CLASS = 60
 IMAGE_SIDE = 144
 SEED = 16
+VERSION = 1  # to be raised when the same parameters draw other images
 _OVERSAMPLE = 2
 
 
@@ -59,18 +60,19 @@ FIGURES = {
 
 
 def prepare(config, root: Path, archive_folders, warn, progress: bool) -> PreparedData:
-    """shapes16, generated into `<root>/archives/shapes16.zip` on first use."""
-    folder = root / "shapes16"
+    """shapes16, generated into `<root>/archives/` on first use, in a place for each set of parameters."""
+    key = f"shapes16-v{VERSION}-{IMAGES_PER_CLASS}x{IMAGE_SIDE}-seed{SEED}"
+    folder = root / key
 
     def unpack() -> None:
-        archive = root / "archives" / "shapes16.zip"
-        write_archive(archive, progress=progress)
+        archive = root / "archives" / f"{key}.zip"
+        write_archive(archive, IMAGES_PER_CLASS, SEED, progress)
         class_folders.unpack(
             archive, folder, parent="Images", check=lambda images: None,
             entries={"official": True, "stand_in": True}, progress=progress,
         )  # fmt: skip
 
-    return class_folders.open_unpacked(folder, prepare_once(folder, unpack), "shapes16")
+    return class_folders.prepare(folder, unpack, "shapes16", skip_damaged=False)
 
 
 def write_archive(

@@ -1,8 +1,9 @@
 """Evaluation: reads run folders and their predictions."""
 
+from simam_repro.data.images import open_image
 from simam_repro.evaluation.evaluate import evaluate
 from simam_repro.evaluation.metrics import confusion_matrix, softmax
-from simam_repro.evaluation.predict import find_images, open_image, predict_images
+from simam_repro.evaluation.predict import find_images, predict_images
 from simam_repro.evaluation.throughput import network_throughput
 from simam_repro.evaluation.trained import Trained, load_trained
 

@@ -1,15 +1,12 @@
 """What a trained network says about image files."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import paddle
-from PIL import Image
 
 from simam_repro.data import transforms
 from simam_repro.data.class_folders import IMAGE_SUFFIXES
-from simam_repro.data.prepared import upright_rgb
 from simam_repro.errors import UserError
 from simam_repro.evaluation.metrics import softmax
 from simam_repro.evaluation.trained import Trained
@@ -38,20 +35,6 @@ def find_images(paths) -> list[Path]:
 
 def _is_image_file(file: Path) -> bool:
     return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
-
-
-def open_image(path) -> Image.Image:
-    """An image file as upright RGB.
-
-    Raises:
-        UserError: not an image that Pillow can read.
-    """
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # metadata that Pillow doubts; the pixels are what counts
-            return upright_rgb(image)
-    except Exception as error:  # Pillow raises many kinds for a damaged file
-        raise UserError(f"{path} is not an image that can be read ({error}); give a jpg, png or the like") from None
 
 
 def predict_images(trained: Trained, images, batch_size: int | None = None) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A trained network, back from its run folder."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from paddle import nn
@@ -16,14 +17,25 @@ from simam_repro.training.checkpoints import load_weights
 
 @dataclass(frozen=True)
 class Trained:
-    """A network in eval mode with the experiment and the data that made it."""
+    """A network in eval mode with the experiment that made it."""
 
     run: RunFolder
     checkpoint: Path
     experiment: Experiment
-    data: PreparedData
+    classes: tuple[str, ...]
     network: nn.Layer
     device: str
+    archive_folders: tuple = ()
+
+    @cached_property
+    def data(self) -> PreparedData:
+        """The data set that the network was trained on; see `prepare_data`."""
+        return prepare_data(self.experiment.data, self.archive_folders)
+
+    @property
+    def stand_in(self) -> bool:
+        """See `PreparedData`."""
+        return self.run.read_result()["data"]["stand_in"] if self.run.complete else self.data.stand_in
 
 
 def load_trained(path, archive_folders=(), device: str = "auto") -> Trained:
@@ -42,8 +54,13 @@ def load_trained(path, archive_folders=(), device: str = "auto") -> Trained:
         raise UserError(f"{path} is neither a run folder (no config.yaml) nor a checkpoint folder inside one")
     experiment = run.read_experiment()
     device = select_device(device)
-    data = prepare_data(experiment.data, archive_folders)
-    network = build_model(experiment.model, len(data.classes), experiment.data.image_size)
+    classes = _recorded_classes(run) or prepare_data(experiment.data, archive_folders).classes
+    network = build_model(experiment.model, len(classes), experiment.data.image_size)
     load_weights(checkpoint, network)
     network.eval()
-    return Trained(run, checkpoint, experiment, data, network, device)
+    return Trained(run, checkpoint, experiment, classes, network, device, tuple(archive_folders))
+
+
+def _recorded_classes(run: RunFolder) -> tuple[str, ...] | None:
+    """The class names in result.json, so that naming needs no data; None in an unfinished or older run."""
+    return tuple(run.read_result()["data"].get("class_names", ())) or None if run.complete else None

@@ -5,8 +5,9 @@ from simam_repro.models.build import BACKBONES, build_model, count_parameters
 from simam_repro.models.predict import predict_logits
 from simam_repro.models.simam import SimAM, simam
 from simam_repro.models.summary import Summary, summarise
+from simam_repro.models.weights import start_from
 
 __all__ = [
     "BACKBONES", "SimAM", "Summary", "attention_layers", "build_model", "count_parameters", "predict_logits", "simam",
-    "summarise",
+    "start_from", "summarise",
 ]  # fmt: skip

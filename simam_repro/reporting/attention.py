@@ -55,8 +55,8 @@ def write_attention_figures(on, off=None, files=(), layers=None, cam_layer=None,
 
     folder = Path(output_dir or on.run.figures)
     maps_path, cam_path = folder / "attention_maps.png", folder / "grad_cam.png"
-    plot_weight_maps(images, labels, maps, maps_path, on.data.stand_in)
-    plot_grad_cam(images, labels, cams, on.data.classes, cam_path, on.data.stand_in)
+    plot_weight_maps(images, labels, maps, maps_path, on.stand_in)
+    plot_grad_cam(images, labels, cams, on.classes, cam_path, on.stand_in)
     for path in (maps_path, cam_path):
         log_figure(on.run, f"attention/{path.stem}", path)
     return [maps_path, cam_path]
@@ -180,7 +180,7 @@ def _check_pair(on, off) -> None:
     for what, get in (
         ("model.backbone", lambda half: half.experiment.model.backbone),
         ("data.image_size", lambda half: half.experiment.data.image_size),
-        ("the classes", lambda half: half.data.classes),
+        ("the classes", lambda half: half.classes),
     ):
         if get(on) != get(off):
             raise UserError(f"{on.run.path} and {off.run.path} are no pair: {what} differ")

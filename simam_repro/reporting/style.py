@@ -5,8 +5,19 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.font_manager import get_font_names  # noqa: E402
 
 from simam_repro.storage import atomic_path  # noqa: E402
+
+# Class names may be Chinese, Japanese or Korean: fonts for the letters that matplotlib's own lacks, where installed.
+CJK_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+    "Droid Sans Fallback", "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS",
+)  # fmt: skip
+matplotlib.rcParams["font.family"] = [
+    "sans-serif",
+    *sorted(set(CJK_FONTS) & set(get_font_names()), key=CJK_FONTS.index),
+]
 
 STAND_IN_NOTE = "stand-in data: generated images, no evidence about SimAM"
 

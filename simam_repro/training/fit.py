@@ -5,14 +5,16 @@ import shutil
 import numpy as np
 import paddle
 
-from simam_repro.config import Experiment
+from simam_repro.config import PROJECT_ROOT, Experiment
 from simam_repro.data import build_loaders, prepare_data
 from simam_repro.device import out_of_memory_explained, select_device
 from simam_repro.errors import UserError
 from simam_repro.locks import LOCK, locked
-from simam_repro.models import build_model, count_parameters, predict_logits
+from simam_repro.models import build_model, count_parameters, predict_logits, start_from
 from simam_repro.runs import RunFolder
-from simam_repro.storage import atomic_path, full_disk_explained, remove_temporaries, write_json, write_text
+from simam_repro.storage import (
+    atomic_path, checksum, full_disk_explained, read_json, remove_temporaries, write_json, write_text,
+)  # fmt: skip
 from simam_repro.training.callbacks import Checkpoints, Terminal
 from simam_repro.training.checkpoints import keep_best, load_newest, load_weights
 from simam_repro.training.divergence import stop_when_not_finite
@@ -25,7 +27,9 @@ from simam_repro.training.stopping import DeferredSignals
 from simam_repro.training.visualdl_log import VisualDLLog
 
 
-def fit(experiment: Experiment, run_dir, *, resume: bool = False, overwrite: bool = False) -> dict:
+def fit(
+    experiment: Experiment, run_dir, *, resume: bool = False, overwrite: bool = False, trust_pickle: bool = False
+) -> dict:
     """Train `experiment` into `run_dir`; returns the content of its result.json.
 
     SIGINT and SIGTERM take effect after the current step, with a checkpoint saved; a second one takes effect at once.
@@ -33,6 +37,7 @@ def fit(experiment: Experiment, run_dir, *, resume: bool = False, overwrite: boo
     Args:
         resume: continue from the run's newest checkpoint, to the numbers of a run that was never stopped.
         overwrite: replace what the folder holds.
+        trust_pickle: let a .pdparams file of model.weights run what it asks for.
     Raises:
         UserError: no data, a bad combination, no such device, a folder that holds a run already or is in use.
         RunError: the loss is not finite, the disk is full, the memory too small; the last checkpoint is kept.
@@ -42,10 +47,10 @@ def fit(experiment: Experiment, run_dir, *, resume: bool = False, overwrite: boo
     # Paddle numbers parameters and optimizer states by a process-wide counter: each run counts anew,
     # so that a second run in a process (a notebook, a test) can load the checkpoint of the first.
     with paddle.utils.unique_name.guard(), full_disk_explained(run.path), out_of_memory_explained(), locked(run.path):
-        return _fit(experiment, run, resume, overwrite)
+        return _fit(experiment, run, resume, overwrite, trust_pickle)
 
 
-def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) -> dict:
+def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, trust_pickle: bool) -> dict:
     # Everything that can be refused is refused before the run folder is touched.
     _check_folder(run, experiment, resume, overwrite)
     device = select_device(experiment.train.device)
@@ -63,6 +68,7 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
     )  # fmt: skip
 
     state = load_newest(run, network, optimizer) if resume else None
+    weights = None if state else _start_from(experiment, network, trust_pickle)
     recorder = Recorder(run, loaders, experiment, state)
     if state:
         _clear_up(run, recorder)
@@ -70,12 +76,15 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool) 
         # The folder: its config first, so that a run that dies says what it was.
         _start_afresh(run)
         write_text(run.config, experiment.to_yaml())
+        if weights:  # a resumed run takes its weights from its checkpoint, and this from here
+            write_json(run.initial_weights, weights)
     write_environment(run, device, recorder.step)
     loaders.open()
 
     _train(experiment, run, network, optimizer, recorder, state["visualdl_bytes"] if state else None)
     _write_predictions(run, network, loaders)
     result = _summarise(experiment, network, data, recorder, device)
+    result["weights"] = read_json(run.initial_weights) if experiment.model.weights else None
     write_json(run.result, result)
     return result
 
@@ -87,6 +96,16 @@ def _refuse_foreign(run: RunFolder) -> None:
     if foreign:
         names = ", ".join(path.name for path in foreign[:3])
         raise UserError(f"{run.path} holds files that are not a run's ({names}); choose another folder")
+
+
+def _start_from(experiment: Experiment, network, trust_pickle: bool) -> dict | None:
+    """Load model.weights into the network; the `weights` entry of result.json."""
+    if experiment.model.weights is None:
+        return None
+    path = PROJECT_ROOT / experiment.model.weights
+    fresh = start_from(path, network, trust_pickle)
+    print(f"weights: {path}" + (f"; freshly initialised: {', '.join(fresh)}" if fresh else ""))
+    return {"path": experiment.model.weights, "sha256": checksum(path), "fresh": fresh}
 
 
 def _check_folder(run: RunFolder, experiment: Experiment, resume: bool, overwrite: bool) -> None:

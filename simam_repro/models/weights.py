@@ -1,0 +1,91 @@
+"""Weights to start from: a checkpoint of this project, or the official ones of paddle.vision.
+
+SimAM has no parameters, so both have the keys of the network with and without it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from simam_repro.errors import UserError
+from simam_repro.pickles import unpickle_plain
+
+PARAMETER_NAMES = "StructuredToParameterName@@"  # what paddle.save adds to a state dict
+
+
+def start_from(path: Path, network: nn.Layer, trust_pickle: bool = False) -> list[str]:
+    """Give `network` the weights of a .safetensors or .pdparams file.
+
+    A classifier (the last linear layer) of another size keeps its fresh initialisation.
+
+    Args:
+        trust_pickle: let a .pdparams file run what it asks for; without it one that holds more than
+            arrays and plain containers is refused.
+    Returns:
+        The keys that kept their initialisation.
+    Raises:
+        UserError: no such file, damaged, refused, or of another network (names the keys).
+    """
+    tensors, expected = _read(path, trust_pickle), network.state_dict()
+    head = _classifier_keys(network)
+    fresh = sorted(key for key in head & tensors.keys() if tensors[key].shape != tuple(expected[key].shape))
+    wrong = {
+        **{key: "missing" for key in expected.keys() - tensors.keys()},
+        **{key: "unknown" for key in tensors.keys() - expected.keys()},
+        **{
+            key: f"{list(tensors[key].shape)}, not {list(expected[key].shape)}"
+            for key in (expected.keys() & tensors.keys()) - head
+            if tensors[key].shape != tuple(expected[key].shape)
+        },
+    }
+    if wrong:
+        some = "; ".join(f"{key} is {what}" for key, what in sorted(wrong.items())[:5])
+        raise UserError(f"model.weights: {path} is of another network ({len(wrong)} keys differ): {some}")
+    network.set_state_dict({key: expected[key] if key in fresh else tensors[key].astype(np.float32) for key in tensors})
+    return fresh
+
+
+def _classifier_keys(network: nn.Layer) -> set[str]:
+    name, layer = [(name, layer) for name, layer in network.named_sublayers() if isinstance(layer, nn.Linear)][-1]
+    return {f"{name}.{key}" for key in layer.state_dict()}
+
+
+def _read(path: Path, trust_pickle: bool) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise UserError(f"model.weights: {path} is not a file; give a .safetensors or .pdparams file, or null")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"model.weights: {path} is not a safetensors file ({error}); replace it") from None
+    if path.suffix != ".pdparams":
+        raise UserError(f"model.weights: {path} is neither a .safetensors nor a .pdparams file")
+    content = _read_trusted(path) if trust_pickle else _read_plain(path)
+    if not isinstance(content, dict):
+        raise UserError(f"model.weights: {path} holds a {type(content).__name__}, not a network's state dict")
+    content.pop(PARAMETER_NAMES, None)
+    # paddle.save writes a tensor as its array, or as (name, array).
+    tensors = {key: value[1] if isinstance(value, tuple) else value for key, value in content.items()}
+    strange = [key for key, value in tensors.items() if not isinstance(key, str) or not isinstance(value, np.ndarray)]
+    if strange:
+        raise UserError(f"model.weights: {path} holds more than tensors: {strange[0]!r}; give a network's state dict")
+    return tensors
+
+
+def _read_plain(path: Path):
+    with open(path, "rb") as file:
+        try:
+            return unpickle_plain(file, str(path), encoding="latin1")
+        except UserError as error:
+            raise UserError(f"model.weights: {error}; --trust-pickle reads it if you trust who made it") from None
+
+
+def _read_trusted(path: Path):
+    try:
+        return paddle.load(str(path), return_numpy=True)
+    except Exception as error:  # a pickle may raise anything
+        raise UserError(f"model.weights: {path} cannot be loaded ({error}); replace it") from None
