@@ -7,8 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import _cli  # noqa: E402
+import _process  # noqa: E402
 
-_cli.set_paddle_defaults()
+_process.set_paddle_defaults()
 
 from IPython.display import Image as Display  # noqa: E402
 from PIL import Image  # noqa: E402

@@ -1,62 +1,19 @@
-"""What every command line shares: process settings, exit codes, the options of an experiment.
-
-Import this before anything that imports paddle: the settings are read when paddle loads.
-"""
+"""What every command line shares: process settings, exit codes, the options of an experiment."""
 
 import argparse
 import os
 import shlex
 import signal
 import sys
-import warnings
 from pathlib import Path
+
+from _process import prepare_process
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT_ROOT))
 
 from simam_repro.config import Experiment, Train, load_config, smoke  # noqa: E402
 from simam_repro.errors import RunError, UserError  # noqa: E402
-
-# Warnings that Paddle gives about itself; none concerns a user of this project.
-PADDLE_CHATTER = (
-    "No ccache found",
-    "When training, we now always track global mean",
-    "You are using GPU version Paddle",
-    "To copy construct from a tensor",
-)
-
-
-def prepare_process() -> None:
-    """Settings that must be there before paddle is imported; what the user set stays."""
-    _find_cuda_libraries()
-    set_paddle_defaults()
-
-
-def set_paddle_defaults() -> None:
-    """Those of the settings that a process can still take once it runs (a notebook's kernel)."""
-    threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    os.environ.setdefault("FLAGS_paddle_num_threads", threads)
-    os.environ.setdefault("MKL_NUM_THREADS", threads)
-    if _is_amd():
-        # The MKL in Paddle's wheel takes a slow path on AMD processors unless told its type.
-        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
-    for message in PADDLE_CHATTER:
-        warnings.filterwarnings("ignore", message=message)
-
-
-def _find_cuda_libraries() -> None:
-    """Start again, once, with the CUDA libraries of this environment (see setup_environment.py) to be found."""
-    folder, variable = str(Path(sys.prefix) / "cuda"), "LD_LIBRARY_PATH"
-    known = os.environ.get(variable, "").split(os.pathsep)
-    if Path(folder).is_dir() and folder not in known:
-        # The dynamic linker reads the variable only when a process starts.
-        os.environ[variable] = os.pathsep.join([folder, *filter(None, known)])
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
-def _is_amd() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text()
 
 
 class Terminated(BaseException):

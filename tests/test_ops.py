@@ -109,7 +109,10 @@ def test_threads_do_not_change_a_bit(fused):
         "y = simam(x); (g,) = paddle.grad([(y * y).sum()], [x])\n"
         "import hashlib; print(hashlib.sha256(y.numpy().tobytes() + g.numpy().tobytes()).hexdigest())"
     )
-    prints = [run([sys.executable, "-c", code], env={"OMP_NUM_THREADS": n}).stdout.split()[-1] for n in ("1", "2", "3")]
+    prints = [
+        run([sys.executable, "-c", code], env={"FLAGS_paddle_num_threads": n}).stdout.split()[-1]
+        for n in ("1", "2", "3")
+    ]
     assert len(set(prints)) == 1 and len(prints[0]) == 64
 
 

@@ -45,7 +45,7 @@ def evaluate(trained: Trained, batch_size: int | None = None, budget_s: float = 
     if not np.isfinite(logits).all():
         raise RunError(f"{trained.checkpoint} gives logits that are not finite: its training has diverged")
 
-    environment = describe_environment(trained.device)
+    environment = describe_environment(trained.device, trained.experiment.model)
     return {
         **_identity(trained),
         **_scores(logits, labels, trained.data.classes),

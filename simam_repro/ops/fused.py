@@ -1,5 +1,6 @@
 """The compiled SimAM: loaded on first use, and what to do where it cannot be had."""
 
+import ctypes
 import functools
 import sys
 from pathlib import Path
@@ -23,6 +24,9 @@ def load() -> bool:
         from paddle.utils.cpp_extension import extension_utils
 
         extension_utils.load_op_meta_info_and_register_op(str(library))
+        # OpenMP's own number is 1 in a process that has imported Paddle.
+        threads = paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"]
+        ctypes.CDLL(str(library)).simam_set_num_threads(threads)
         return True
     except Exception as error:  # whatever the tools of a machine come up with, training goes on
         reason = error if isinstance(error, BuildError) else f"{type(error).__name__}: {str(error).strip()}"

@@ -22,6 +22,8 @@
 
 namespace {
 
+int num_threads = 1;
+
 constexpr int VECTOR_BYTES = 64;
 constexpr std::int64_t MOST_PLANES = 256;  // of a block
 
@@ -240,7 +242,7 @@ void for_blocks(std::int64_t planes, std::int64_t size, const Work& work) {
   if (planes * size == 0) return;
   const std::int64_t per_block = std::min(std::max<std::int64_t>(BLOCK / size, 1), MOST_PLANES);
   const std::int64_t blocks = (planes + per_block - 1) / per_block;
-#pragma omp parallel for schedule(static) if (planes * size > PARALLEL_FROM)
+#pragma omp parallel for schedule(static) num_threads(num_threads) if (planes * size > PARALLEL_FROM)
   for (std::int64_t b = 0; b < blocks; ++b) {
     const std::int64_t first = b * per_block, count = std::min(per_block, planes - first);
     work(first, Block{count, size, size / WIDTH<T> * WIDTH<T>});
@@ -277,6 +279,8 @@ void backward(const paddle::Tensor& x, const paddle::Tensor& mean, const paddle:
 }
 
 }  // namespace
+
+extern "C" void simam_set_num_threads(int number) { num_threads = std::max(number, 1); }
 
 // lambda comes as text: a float attribute would round it, and Paddle 2.6 knows no double ones.
 std::vector<paddle::Tensor> simam_forward(const paddle::Tensor& x, const std::string& e_lambda) {

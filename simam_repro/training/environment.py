@@ -8,15 +8,21 @@ from pathlib import Path
 
 import paddle
 
+from simam_repro import ops
 from simam_repro.config import PROJECT_ROOT
 from simam_repro.storage import read_json, write_json
 
 PACKAGES = ("numpy", "pillow", "opencv-python-headless", "visualdl", "matplotlib", "pydantic", "safetensors", "scipy")
+# What changes speed, and by rounding numbers; scripts/_process.py sets them.
+SETTINGS = ("FLAGS_paddle_num_threads", "MKL_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES")
 
 
-def write_environment(run, device: str, step: int) -> None:
-    """Write environment.json, or note in its `sessions` what differs now that the run goes on after `step` steps."""
-    now = describe_environment(device)
+def write_environment(run, now: dict, step: int) -> None:
+    """Write environment.json, or note in its `sessions` what differs now that the run goes on after `step` steps.
+
+    Args:
+        now: what `describe_environment` says of this session.
+    """
     if not step:
         write_json(run.environment, now)
         return
@@ -28,8 +34,27 @@ def write_environment(run, device: str, step: int) -> None:
         )
 
 
-def describe_environment(device: str) -> dict:
-    """What a session ran on: the content of environment.json."""
+def header(environment: dict) -> str:
+    """A line for the terminal: what a session runs on."""
+    settings = environment["settings"]
+    processor = environment["gpu"] or f"{environment['cpu']}, {environment['threads']} thread(s)"
+    about = [
+        f"Paddle {environment['paddle']} on {environment['device']} ({processor})",
+        "MKL's fast path" if settings["MKL_DEBUG_CPU_TYPE"] else None,
+        "memory kept between steps" if settings["GLIBC_TUNABLES"] else None,
+        f"SimAM {environment['simam']}" if environment["simam"] else None,
+    ]
+    return ", ".join(filter(None, about))
+
+
+def describe_environment(device: str, model_config=None) -> dict:
+    """What a session runs on: the content of environment.json.
+
+    Args:
+        device: as `select_device` gives it.
+        model_config: the `model` section of the experiment, which says whether SimAM may be the compiled operator;
+            None where there is no network.
+    """
     return {
         "python": platform.python_version(),
         "paddle": paddle.__version__,
@@ -39,10 +64,19 @@ def describe_environment(device: str) -> dict:
         "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
         "threads": paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"],
+        "settings": {name: os.environ.get(name) for name in SETTINGS},
+        "simam": _simam(device, model_config),
         "platform": f"{platform.system()} {platform.machine()}",
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
+
+
+def _simam(device: str, model_config) -> str | None:
+    """Which SimAM the run uses: "fused", the compiled operator, or "plain", Paddle's own; None without."""
+    if model_config is None or model_config.attention != "simam":
+        return None
+    return "fused" if model_config.fused and device == "cpu" and ops.load() else "plain"
 
 
 def _version(package: str) -> str | None:

@@ -13,12 +13,18 @@ from simam_repro.locks import LOCK, locked
 from simam_repro.models import build_model, count_parameters, predict_logits, start_from
 from simam_repro.runs import RunFolder
 from simam_repro.storage import (
-    atomic_path, checksum, full_disk_explained, read_json, remove_temporaries, write_json, write_text,
+    atomic_path,
+    checksum,
+    full_disk_explained,
+    read_json,
+    remove_temporaries,
+    write_json,
+    write_text,
 )  # fmt: skip
 from simam_repro.training.callbacks import Checkpoints, Terminal
 from simam_repro.training.checkpoints import keep_best, load_newest, load_weights
 from simam_repro.training.divergence import stop_when_not_finite
-from simam_repro.training.environment import write_environment
+from simam_repro.training.environment import describe_environment, header, write_environment
 from simam_repro.training.metrics import EpochMeans
 from simam_repro.training.objective import Objective
 from simam_repro.training.optim import build_optimizer
@@ -78,7 +84,9 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, 
         write_text(run.config, experiment.to_yaml())
         if weights:  # a resumed run takes its weights from its checkpoint, and this from here
             write_json(run.initial_weights, weights)
-    write_environment(run, device, recorder.step)
+    environment = describe_environment(device, experiment.model)
+    write_environment(run, environment, recorder.step)
+    print(f"{experiment.name}: {header(environment)}", flush=True)
     loaders.open()
 
     _train(experiment, run, network, optimizer, recorder, state["visualdl_bytes"] if state else None)

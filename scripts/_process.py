@@ -1,0 +1,72 @@
+"""Settings of the process that must be there before paddle is imported, some before the process starts.
+
+The one place for them. What the user has set in the environment stays; environment.json records what held.
+"""
+
+import os
+import platform
+import sys
+import warnings
+from pathlib import Path
+
+# glibc gives freed memory back to the kernel at once, and Paddle frees every tensor at once: each new one would pay
+# for page faults. Keep it, in huge pages where the kernel has them.
+ALLOCATOR = ":".join(
+    (
+        "glibc.malloc.hugetlb=1",
+        "glibc.malloc.mmap_max=0",
+        "glibc.malloc.trim_threshold=17179869184",
+        "glibc.malloc.top_pad=268435456",
+    )
+)
+STARTED_AGAIN = "SIMAM_REPRO_STARTED_AGAIN"
+
+# Warnings that Paddle gives about itself; none concerns a user of this project.
+PADDLE_CHATTER = (
+    "No ccache found",
+    "When training, we now always track global mean",
+    "You are using GPU version Paddle",
+    "To copy construct from a tensor",
+)
+
+
+def prepare_process() -> None:
+    """All of the settings. Starts this program again, once, where some have to be there from the start."""
+    set_paddle_defaults()
+    before = dict(os.environ)
+    _set_cuda_libraries()
+    if platform.libc_ver()[0] == "glibc":
+        os.environ.setdefault("GLIBC_TUNABLES", ALLOCATOR)
+    if os.environ != before and STARTED_AGAIN not in os.environ:
+        os.environ[STARTED_AGAIN] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def set_paddle_defaults() -> None:
+    """Those that a process can still take once it runs (a notebook's kernel)."""
+    threads = str(processors())
+    os.environ.setdefault("FLAGS_paddle_num_threads", threads)
+    os.environ.setdefault("MKL_NUM_THREADS", threads)
+    if _is_amd():
+        # The MKL in Paddle's wheel takes a slow path on AMD processors unless told its type.
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    for message in PADDLE_CHATTER:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _set_cuda_libraries() -> None:
+    """The CUDA libraries of this environment (see setup_environment.py), for the dynamic linker to find."""
+    folder, variable = str(Path(sys.prefix) / "cuda"), "LD_LIBRARY_PATH"
+    known = os.environ.get(variable, "").split(os.pathsep)
+    if Path(folder).is_dir() and folder not in known:
+        os.environ[variable] = os.pathsep.join([folder, *filter(None, known)])
+
+
+def _is_amd() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text()
