@@ -31,7 +31,7 @@ EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-paddle26 $(EXPERIMENTS) \
         caltech-towernet-off cifar-alexnet-off \
-        evaluate predict curves attention summary matrix keep kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl lock clean
+        evaluate predict curves attention summary matrix keep kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "%-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -135,6 +135,9 @@ data-cifar: $(READY)  ## find or download, verify and unpack CIFAR-10
 
 visualdl: $(READY)  ## serve the curves of runs/ (RUNS=folder, PORT=8040)
 	$(VENV)/bin/visualdl --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
+
+bench: $(READY)  ## measure speed and memory, with PyTorch beside it if BENCH_TORCH_PYTHON names one (20 minutes)
+	$(PY) benchmarks/bench.py $(ARGS)
 
 lock: $(READY)  ## resolve the lock files anew (needs the network)
 	$(PY) -m pip install --quiet uv

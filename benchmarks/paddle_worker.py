@@ -1,0 +1,97 @@
+"""Paddle's side of the benchmarks; see workers.py. STOCK=1: Paddle as it comes, without this project's settings."""
+
+import functools
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(Path(__file__).parent)]
+
+from _process import prepare_process  # noqa: E402
+from workers import serve  # noqa: E402
+
+if "STOCK" not in os.environ:
+    prepare_process()
+
+import paddle  # noqa: E402
+
+from simam_repro.config import build_experiment  # noqa: E402
+from simam_repro.models import build_model, simam  # noqa: E402
+from simam_repro.training.metrics import EpochMeans  # noqa: E402
+from simam_repro.training.objective import Objective  # noqa: E402
+
+RANKS = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+
+
+@functools.cache
+def network_and_batch(network: str, size: int, batch: int, attention: str, fused: bool):
+    paddle.seed(0)
+    config = {"name": "bench", "model": {"backbone": network, "attention": attention, "fused": fused}}
+    model = build_model(build_experiment(config).model, 16, size)
+    return model, paddle.randn([batch // RANKS, 3, size, size]), paddle.randint(0, 16, [batch // RANKS])
+
+
+@functools.cache
+def trainer(*key):
+    network, images, labels = network_and_batch(*key)
+    model = paddle.Model(network)
+    momentum = paddle.optimizer.Momentum(0.01, 0.9, parameters=network.parameters(), weight_decay=1e-4)
+    model.prepare(momentum, Objective(0.1), EpochMeans())
+    return lambda: model.train_batch([images], [labels])
+
+
+@functools.cache
+def predictor(*key):
+    network, images, _ = network_and_batch(*key)
+    network.eval()
+
+    def predict():
+        with paddle.no_grad():
+            return network(images).numpy()
+
+    return predict
+
+
+@functools.cache
+def tensors(shape):
+    x, gradient = paddle.randn(shape), paddle.randn(shape)
+    x.stop_gradient = False
+    return x, gradient
+
+
+def chain(shape, implementation: str, length: int):
+    x, gradient = tensors(shape)
+    y = x
+    for _ in range(length):
+        y = simam(y, 1e-4, fused=implementation == "fused")
+    return paddle.grad([y], [x], [gradient])
+
+
+def clones(shape):
+    x, gradient = tensors(shape)
+    return x.clone(), gradient.clone(), x.clone()
+
+
+def run(what: str, steps: int, network="", size=0, batch=0, attention="none", fused=True, shape=(), implementation="",
+        length=1):  # fmt: skip
+    """Seconds for `steps` repetitions, after one that is not counted."""
+    if what == "op":
+        shape = tuple(shape)
+        work = functools.partial(clones, shape) if implementation == "clones" else functools.partial(
+            chain, shape, implementation, length)  # fmt: skip
+    else:
+        work = {"train": trainer, "infer": predictor}[what](network, size, batch, attention, fused)
+    work()
+    began = time.perf_counter()
+    for _ in range(steps):
+        work()
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak_mib": peak}
+
+
+if __name__ == "__main__":
+    serve(run)

@@ -1,0 +1,61 @@
+"""Whole training steps and inference: Paddle as it comes, this project, PyTorch; one and two processes.
+
+A training step is forward, loss, backward, optimizer, and the step's loss, cross-entropy and hits as numbers;
+on Paddle's side `paddle.Model.train_batch`. Images are in memory: what loading costs is loaders.py's to say.
+"""
+
+from workers import groups, spread, torch_python
+
+NETWORKS = {
+    "TowerNet": {"network": "towernet", "size": 256, "batch": 32, "steps": 2},
+    "AlexNet": {"network": "alexnet", "size": 128, "batch": 128, "steps": 4},
+}
+ON, OFF = {"attention": "simam"}, {"attention": "none"}
+ONE_THREAD = {"FLAGS_paddle_num_threads": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def measure(repeats: int) -> dict:
+    paddle, torch = {"program": "paddle_worker.py"}, {"program": "torch_worker.py", "python": torch_python()}
+    two = {"processes": 2, "environment": ONE_THREAD}
+    stock = {**paddle, "environment": {"STOCK": "1"}}
+    makers = {"stock": stock, "ours": paddle, "ours, 2 processes": {**paddle, **two}}
+    if torch_python():
+        makers |= {"torch": torch, "torch, 2 processes": {**torch, **two}}
+    rows = []
+    with groups(**makers) as made:
+        for title, network in NETWORKS.items():
+            for what in ("train", "infer"):
+                rows += _rows(title, {"what": what, **network}, made, repeats)
+    return {"title": "Training and inference with synthetic images, images/s", "rows": rows}
+
+
+def _rows(title: str, case: dict, made: dict, repeats: int) -> list[dict]:
+    sides = {
+        "Paddle as it comes, plain SimAM": ("stock", {**ON, "fused": False}),
+        "Paddle as it comes, without SimAM": ("stock", OFF),
+        "this project, plain SimAM": ("ours", {**ON, "fused": False}),
+        "this project, SimAM": ("ours", ON),
+        "this project, without SimAM": ("ours", OFF),
+        "this project, SimAM, 2 processes": ("ours, 2 processes", ON),
+        "PyTorch eager, SimAM": ("torch", {**ON, "mode": "eager"}),
+        "PyTorch eager, without SimAM": ("torch", {**OFF, "mode": "eager"}),
+        "PyTorch eager, SimAM, 2 processes": ("torch, 2 processes", {**ON, "mode": "eager"}),
+        "PyTorch channels-last, SimAM": ("torch", {**ON, "mode": "channels_last"}),
+        "PyTorch compiled, SimAM": ("torch", {**ON, "mode": "compile"}),
+    }
+    if case["what"] == "infer":  # processes do not help each other there
+        sides = {name: side for name, side in sides.items() if "2 processes" not in name}
+    sides = {name: (made[group], options) for name, (group, options) in sides.items() if group in made}
+    speeds = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, (group, options) in sides.items():
+            seconds = group.run(**case, **options)["seconds"]
+            speeds[name].append(case["batch"] * case["steps"] / seconds)
+    cost = [1 - on / off for on, off in zip(speeds["this project, SimAM"], speeds["this project, without SimAM"])]
+    return [
+        {
+            "case": f"{title}, {'training' if case['what'] == 'train' else 'inference'}",
+            "images_per_s": {name: spread(values) for name, values in speeds.items()},
+            "simam_cost": {**spread(cost), "is": "1 - on / off, paired"},
+        }
+    ]

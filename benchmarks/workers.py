@@ -1,0 +1,104 @@
+"""Processes that run one case at a time when asked: so that two libraries take turns on one machine.
+
+A worker reads a JSON line with a case and answers with a JSON line; between cases it sleeps.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# Of the process that starts the workers: each worker gets its own.
+SETTINGS = (
+    "FLAGS_paddle_num_threads", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES",
+    "SIMAM_REPRO_STARTED_AGAIN",
+)  # fmt: skip
+
+
+def torch_python() -> str | None:
+    """The interpreter that BENCH_TORCH_PYTHON names: PyTorch has an environment of its own, if any."""
+    return os.environ.get("BENCH_TORCH_PYTHON") or None
+
+
+class Group:
+    """`processes` workers that do a case together, data-parallel where there are several."""
+
+    def __init__(self, program: str, *, python: str = sys.executable, processes: int = 1, environment=None):
+        clean = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        ports = [_free_port() for _ in range(processes)]
+        endpoints = [f"127.0.0.1:{port}" for port in ports]
+        self._workers = []
+        for rank in range(processes):
+            ranks = {
+                "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": str(processes),
+                "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints), "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
+                "PADDLE_DISTRI_BACKEND": "gloo", "RANK": str(rank), "WORLD_SIZE": str(processes),
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(ports[0]),
+            }  # fmt: skip
+            self._workers.append(
+                subprocess.Popen(
+                    [python, str(HERE / program)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    stderr=subprocess.DEVNULL,
+                    env={**clean, **(ranks if processes > 1 else {}), **(environment or {})},
+                )  # fmt: skip
+            )
+
+    def run(self, **case) -> dict:
+        """The slowest worker's answer to `case`; raises RuntimeError when one of them died."""
+        for worker in self._workers:
+            worker.stdin.write(json.dumps(case) + "\n")
+            worker.stdin.flush()
+        answers = [self._answer(worker) for worker in self._workers]
+        return max(answers, key=lambda answer: answer["seconds"])
+
+    def _answer(self, worker) -> dict:
+        for line in worker.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"a benchmark process ended with {worker.wait()}: {worker.args}")
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+            worker.wait()
+
+
+@contextmanager
+def groups(**makers):
+    """Groups by name, made from keyword arguments for `Group`; closed at the end."""
+    with ExitStack() as stack:
+        made = {}
+        for name, options in makers.items():
+            made[name] = Group(**options)
+            stack.callback(made[name].close)
+        yield made
+
+
+def serve(run) -> None:
+    """The worker's side: answer each case with `run(**case)`."""
+    for line in sys.stdin:
+        print("\n" + json.dumps(run(**json.loads(line))), flush=True)
+
+
+def median(values) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def spread(values) -> dict:
+    """Median, lowest and highest."""
+    return {"median": median(values), "low": min(values), "high": max(values), "n": len(values)}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
