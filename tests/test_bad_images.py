@@ -269,6 +269,8 @@ def test_the_commands_refuse_and_skip(photos, tmp_path):
     data = ("-c", ROOT / "configs/caltech_mobilenetv2_simam.yaml", "-o", "data.dataset=folder", "-o",
             f"data.folder={folder}", "-o", "data.image_size=32", "-o", f"data.root={tmp_path / 'data'}")  # fmt: skip
     assert_refused(script("prepare_data", *data), names[0], f"(1 more: {names[1]})", "--skip-damaged")
+    assert_refused(script("train", *data, "--run-dir", tmp_path / "run"), "is damaged", "--skip-damaged")
+    assert not (tmp_path / "run").exists()
     done = script("prepare_data", *data, "--skip-damaged")
     assert done.returncode == 0 and f"left out 2 damaged: {', '.join(names)}" in done.stdout, done.stderr
     done = script("train", *data, "--smoke", "--skip-damaged", "--run-dir", tmp_path / "run")

@@ -67,6 +67,7 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, 
             f"data.batch_size: {experiment.data.batch_size} with drop_last leaves no batch of "
             f"{len(loaders.train.batch_sampler.indices)} training images; make it smaller"
         )
+    loaders.open()  # images that do not decode are found out here
     paddle.seed(experiment.seed)
     network = build_model(experiment.model, len(data.classes), experiment.data.image_size)
     optimizer = build_optimizer(
@@ -87,7 +88,6 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, 
     environment = describe_environment(device, experiment.model)
     write_environment(run, environment, recorder.step)
     print(f"{experiment.name}: {header(environment)}", flush=True)
-    loaders.open()
 
     _train(experiment, run, network, optimizer, recorder, state["visualdl_bytes"] if state else None)
     _write_predictions(run, network, loaders)
