@@ -46,6 +46,7 @@ def outcome(run_dir) -> dict:
     from safetensors.numpy import load_file
     from visualdl import LogReader
 
+    from simam_repro.locks import LOCK
     from simam_repro.runs import RunFolder
     from simam_repro.storage import is_temporary
 
@@ -73,10 +74,20 @@ def outcome(run_dir) -> dict:
         "predictions": digest(vars(run.read_predictions())),
         "result": {key: value for key, value in run.read_result().items() if key not in SPEEDS},
         "files": sorted(
-            str(path.relative_to(run.path)) for path in run.path.rglob("*") if not path.name.startswith("vdlrecords")
+            str(path.relative_to(run.path))
+            for path in run.path.rglob("*")
+            if not path.name.startswith("vdlrecords") and path.name != LOCK  # freed by the system, not removed
         ),
         "left over": [path.name for path in run.path.rglob(".*") if is_temporary(path)],
     }
+
+
+def finished(run_dir) -> bool:
+    """Whether it died after its last file was there, so that nothing is left to resume."""
+    from simam_repro.reporting import figures_complete
+    from simam_repro.runs import RunFolder
+
+    return RunFolder(run_dir).complete and figures_complete(RunFolder(run_dir))
 
 
 def differences(expected: dict, found: dict) -> list[str]:
@@ -148,7 +159,7 @@ def sweep(name: str, folder: Path, expected: dict, every: int = 1) -> list[tuple
             shutil.rmtree(run_dir)
             return found
         when = phase(run_dir)
-        code = train_in_fork(name, run_dir)
+        code = 0 if finished(run_dir) else train_in_fork(name, run_dir)
         found.append((when, differences(expected, outcome(run_dir)) if code == 0 else [f"exit code {code}"]))
         _report(f"{name}, change {count}", *found[-1])
         shutil.rmtree(run_dir)
@@ -174,12 +185,15 @@ def random_kills(name: str, folder: Path, expected: dict, kills: int, per_run: i
     found = []
     for number in itertools.count(1):
         run_dir, phases = folder / f"{name}-random{number}", []
-        while len(phases) < per_run and kill_at_random(name, run_dir, rng.uniform(0, seconds)):
+        while (
+            len(phases) < per_run and not finished(run_dir) and kill_at_random(name, run_dir, rng.uniform(0, seconds))
+        ):
             phases.append(phase(run_dir))
         arguments = train_arguments(name, run_dir)
         command = [sys.executable, "scripts/train.py", *arguments]
-        finished = (run_dir / "figures/confusion.png").exists()
-        code = 0 if finished else subprocess.run(command, cwd=_cli.PROJECT_ROOT, stdout=subprocess.DEVNULL).returncode
+        code = 0
+        if not finished(run_dir):
+            code = subprocess.run(command, cwd=_cli.PROJECT_ROOT, stdout=subprocess.DEVNULL).returncode
         unlike = differences(expected, outcome(run_dir)) if code == 0 else [f"exit code {code}"]
         found += [(when, unlike) for when in phases]
         _report(f"{name}, run {number}", ", ".join(phases), unlike)

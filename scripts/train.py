@@ -33,6 +33,7 @@ def main():
         return
 
     from simam_repro.data import prepare_data
+    from simam_repro.locks import locked
     from simam_repro.reporting import figures_complete, summary_line, write_figures
     from simam_repro.runs import RUNS_ROOT, SMOKE_ROOT, RunFolder, default_run_dir
     from simam_repro.storage import full_disk_explained
@@ -60,7 +61,7 @@ def main():
                 experiment, run_dir, resume=resume, overwrite=arguments.overwrite or throwaway,
                 trust_pickle=arguments.trust_pickle,
             )  # fmt: skip
-        with full_disk_explained(run_dir):
+        with full_disk_explained(run_dir), locked(run_dir):
             write_figures(run_dir)
     except (KeyboardInterrupt, _cli.Terminated):
         if run.started:
