@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import _cli
@@ -145,6 +146,8 @@ def train_in_fork(name: str, run_dir, die_at_change: int | None = None) -> int:
                 die_at(die_at_change)
             train.main()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -155,9 +158,11 @@ def sweep(name: str, folder: Path, expected: dict, every: int = 1) -> list[tuple
     found = []
     for count in itertools.count(1, every):
         run_dir = folder / f"{name}-change{count}"
-        if train_in_fork(name, run_dir, count) != -signal.SIGKILL:
+        code = train_in_fork(name, run_dir, count)
+        if code == 0:
             shutil.rmtree(run_dir)
             return found
+        assert code == -signal.SIGKILL, f"exit code {code} where it was to die"
         when = phase(run_dir)
         code = 0 if finished(run_dir) else train_in_fork(name, run_dir)
         found.append((when, differences(expected, outcome(run_dir)) if code == 0 else [f"exit code {code}"]))
