@@ -30,7 +30,10 @@ EXPERIMENTS = {
         "data.batch_size=4", "data.drop_last=false", "train.mixup_alpha=0.4", *SHORT,
     ],
 }  # fmt: skip
-SPEEDS = {"train_seconds", "eval_seconds", "train_images_per_s", "eval_images_per_s", "wall_s"}
+SPEEDS = {
+    "train_seconds", "train_wait_seconds", "train_wait_fraction", "train_images_per_s", "eval_seconds",
+    "eval_images_per_s", "wall_s",
+}  # fmt: skip
 CHANGES_OF_THE_DISK = ("mkdir", "rename", "replace", "link", "unlink", "rmdir", "fsync")
 
 
