@@ -9,17 +9,25 @@ import kill_test
 import numpy as np
 import paddle
 import pytest
-from commands import script
+from commands import ROOT, script
 from visualdl import LogReader
 
+from simam_repro.config import load_config
 from simam_repro.device import out_of_memory_explained
 from simam_repro.errors import RunError
 from simam_repro.models.alexnet import AlexNet
 from simam_repro.runs import RunFolder
 from simam_repro.storage import is_temporary, read_json
+from simam_repro.training import fit
 from simam_repro.training.checkpoints import CHECKSUMS, STATE, load_newest
 from simam_repro.training.divergence import find_culprit
 from simam_repro.training.visualdl_log import open_log
+
+
+def short_experiment(name: str):
+    arguments = kill_test.train_arguments(name, "")
+    overrides = [word for word in arguments if "=" in word]
+    return load_config(ROOT / arguments[arguments.index("-c") + 1], overrides)
 
 
 @pytest.fixture
@@ -97,26 +105,27 @@ def test_the_culprit_is_the_batch():
     assert "the batch itself holds" in find_culprit(alexnet(), [images])
 
 
-def train_with_too_high_a_rate(run_dir, rate: str):
-    options = ["optim.name=sgd", f"optim.learning_rate={rate}", "train.checkpoint_steps=1"]
-    arguments = [part for option in options for part in ("-o", option)]
-    return script("train", *kill_test.train_arguments("towernet", run_dir), *arguments)
+def failure_at(rate: float, run_dir) -> str:
+    """The message of a run with a learning rate far above what a config may ask for."""
+    short = short_experiment("towernet")
+    optim = short.optim.model_copy(update={"name": "sgd", "learning_rate": rate})
+    with pytest.raises(RunError) as caught:
+        fit(short.model_copy(update={"optim": optim}), run_dir)
+    return str(caught.value)
 
 
 def test_divergence_names_step_rate_and_layer_and_keeps_the_good_checkpoint(tmp_path):
     """The first step throws the weights far away; they are numbers still, but the next step's products are none."""
-    done = train_with_too_high_a_rate(tmp_path / "run", "1e18")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+    told = failure_at(1e18, tmp_path / "run")
     place = r"loss is 2.77\S+ of logits that are not finite at epoch 1, step 2 \(lr 9.33013e\+17\)"
-    assert re.search(place + r": the output of layer \S+ \(\w+\) holds .*, its input values from", done.stderr)
+    assert re.search(place + r": the output of layer \S+ \(\w+\) holds .*, its input values from", told), told
     folder = RunFolder(tmp_path / "run")
     assert not folder.complete and read_json(folder.last / STATE)["step"] == 1
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
-    done = train_with_too_high_a_rate(tmp_path / "run", "1e39")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert re.search(r"after epoch 1, step 1 \(lr 1e\+39\) the weights \S+ hold .*not? finite", done.stderr)
+    told = failure_at(1e39, tmp_path / "run")
+    assert re.search(r"after epoch 1, step 1 \(lr 1e\+39\) the weights \S+ hold .*not? finite", told), told
     assert not RunFolder(tmp_path / "run").last.exists()
 
 
