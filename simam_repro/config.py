@@ -91,7 +91,9 @@ class Model(_Section):
     attention: Literal["none", "simam"] = Field("none", description="the one switch between the halves of a pair")
     # Far below 1e-12 its inverse square, which is in the gradient, overflows 32 bits.
     e_lambda: float = Field(1e-4, ge=1e-12, le=1e6, description="SimAM's lambda; unused without attention")
-    fused: bool = Field(True, description="SimAM as one compiled operator on a CPU, where it can be compiled")
+    fused: bool = Field(
+        True, description="compiled operators on a CPU (SimAM, the bias of convolutions), where a compiler is there"
+    )
     weights: Optional[PathText] = Field(
         None,
         description="start from this .safetensors or .pdparams file; relative to the project; null: Paddle's "

@@ -9,6 +9,7 @@ from commands import ROOT, run
 
 from simam_repro import ops
 from simam_repro.models import SimAM, simam
+from simam_repro.models.conv import Conv2D
 
 # One vector, several, a rest; blocks of one plane and of many; more planes than a block takes.
 SHAPES = [
@@ -130,6 +131,46 @@ def test_to_static_and_export(fused, tmp_path, full_graph):
     np.testing.assert_allclose(traced(x).numpy(), expected, rtol=2e-6, atol=1e-6)
     paddle.jit.save(traced, str(tmp_path / "layer"))
     np.testing.assert_allclose(paddle.jit.load(str(tmp_path / "layer"))(x).numpy(), expected, rtol=2e-6, atol=1e-6)
+
+
+# The bias of a convolution
+
+
+def convolved(layer, x: np.ndarray):
+    """Output and gradients of a graph that uses the convolution's output three times."""
+    tensor = paddle.to_tensor(x, stop_gradient=False)
+    output = layer(tensor)
+    (paddle.nn.functional.relu(output) * output + output).sum().backward()
+    return [value.numpy() for value in (output, tensor.grad, layer.weight.grad, layer.bias.grad)]
+
+
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("float64", 1e-14)])
+@pytest.mark.parametrize("size", [1, 5, 16, 33])
+def test_convolution_is_paddles(fused, size, dtype, close):
+    paddle.seed(0)
+    ours = Conv2D(3, 5, 3, stride=2, padding=1)
+    theirs = paddle.nn.Conv2D(3, 5, 3, stride=2, padding=1)
+    ours.bias.set_value(paddle.randn([5]))
+    theirs.set_state_dict(ours.state_dict())
+    x = values((4, 3, size, size), dtype)
+    for mine, reference in zip(*(convolved(layer.to(dtype=dtype), x) for layer in (ours, theirs))):
+        assert mine.dtype == reference.dtype
+        np.testing.assert_allclose(mine, reference, rtol=close, atol=close * np.abs(reference).max())
+
+
+def test_convolution_without_gradient(fused):
+    x, layer = paddle.ones([1, 2, 4, 4]), Conv2D(2, 3, 1)
+    with paddle.no_grad():
+        assert layer(x).stop_gradient
+    assert not layer(x).stop_gradient and np.array_equal(x.numpy(), np.ones((1, 2, 4, 4)))
+
+
+def test_convolution_without_the_operator(fused, monkeypatch):
+    layer, x = Conv2D(2, 3, 3), paddle.ones([1, 2, 4, 4])
+    layer.bias.set_value(paddle.to_tensor([1.0, 2.0, 3.0]))
+    expected = layer(x).numpy()
+    monkeypatch.setattr(ops.fused, "load", lambda: False)
+    np.testing.assert_allclose(layer(x).numpy(), expected, rtol=1e-6)
 
 
 # Building. Each of these runs in a process of its own, with an empty cache.

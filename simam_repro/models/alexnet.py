@@ -3,6 +3,8 @@
 import paddle
 from paddle import nn
 
+from simam_repro.models.conv import Conv2D
+
 
 class AlexNet(nn.Layer):
     """conv 48 11x11/4*, ReLU, pool | conv 128 5x5*, ReLU, pool | conv 192 3x3*, ReLU | conv 192 3x3*, ReLU |
@@ -17,17 +19,17 @@ class AlexNet(nn.Layer):
     def __init__(self, num_classes: int, in_channels: int = 3, dropout: float = 0.5):
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2D(in_channels, 48, 11, stride=4, padding=5),
+            Conv2D(in_channels, 48, 11, stride=4, padding=5),
             nn.ReLU(),
             nn.MaxPool2D(3, stride=2),
-            nn.Conv2D(48, 128, 5, padding=2),
+            Conv2D(48, 128, 5, padding=2),
             nn.ReLU(),
             nn.MaxPool2D(3, stride=2),
-            nn.Conv2D(128, 192, 3, padding=1),
+            Conv2D(128, 192, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2D(192, 192, 3, padding=1),
+            Conv2D(192, 192, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2D(192, 128, 3, padding=1),
+            Conv2D(192, 128, 3, padding=1),
             nn.ReLU(),
             nn.MaxPool2D(3, stride=2),
         )
@@ -48,4 +50,4 @@ class AlexNet(nn.Layer):
         return self.classifier(paddle.flatten(features, 1))
 
     def attention_points(self):
-        return [layer for layer in self.features if isinstance(layer, nn.Conv2D)]
+        return [layer for layer in self.features if isinstance(layer, Conv2D)]

@@ -9,6 +9,7 @@ from simam_repro.errors import UserError
 from simam_repro.models import backbones
 from simam_repro.models.alexnet import AlexNet
 from simam_repro.models.attention import attach_attention
+from simam_repro.models.conv import Conv2D
 from simam_repro.models.towernet import TowerNet
 
 
@@ -54,6 +55,9 @@ def build_model(model_config, num_classes: int, image_size: int) -> nn.Layer:
             f"which needs at least {backbone.min_image_size}"
         )
     network = backbone.build(num_classes)
+    for layer in network.sublayers():
+        if isinstance(layer, Conv2D):
+            layer.fused = model_config.fused
     attach_attention(backbone.attention_points(network), model_config)
     return network
 

@@ -4,6 +4,8 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from simam_repro.models.conv import Conv2D
+
 BATCH_NORM_EPSILON = 1e-3
 
 
@@ -12,7 +14,7 @@ class ConvBN(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__(
-            nn.Conv2D(in_channels, out_channels, 3, stride=stride, padding=1),
+            Conv2D(in_channels, out_channels, 3, stride=stride, padding=1),
             nn.BatchNorm2D(out_channels, epsilon=BATCH_NORM_EPSILON),
             nn.ReLU(),
         )
@@ -26,13 +28,13 @@ class Inception(nn.Layer):
 
     def __init__(self, in_channels: int = 256):
         super().__init__()
-        self.point = nn.Conv2D(in_channels, 64, 1)
-        self.reduce3 = nn.Conv2D(in_channels, 64, 1)
-        self.conv3 = nn.Conv2D(64, 128, 3, padding=1)
-        self.reduce5 = nn.Conv2D(in_channels, 16, 1)
-        self.conv5 = nn.Conv2D(16, 32, 5, padding=2)
+        self.point = Conv2D(in_channels, 64, 1)
+        self.reduce3 = Conv2D(in_channels, 64, 1)
+        self.conv3 = Conv2D(64, 128, 3, padding=1)
+        self.reduce5 = Conv2D(in_channels, 16, 1)
+        self.conv5 = Conv2D(16, 32, 5, padding=2)
         self.pool = nn.MaxPool2D(3, stride=1, padding=1)
-        self.project = nn.Conv2D(in_channels, 32, 1)
+        self.project = Conv2D(in_channels, 32, 1)
 
     def forward(self, x):
         branches = (

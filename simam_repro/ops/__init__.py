@@ -1,8 +1,8 @@
-"""SimAM as one compiled operator, and how it is built.
+"""Compiled operators for the CPU, and how they are built: SimAM as one, and the bias of a convolution.
 
 `traced_whole` marks a function for `paddle.jit.to_static`: it is run to trace it, not rewritten.
 """
 
-from simam_repro.ops.fused import fused_simam, load, traced_whole, usable
+from simam_repro.ops.fused import add_bias_in_place, fused_simam, load, runs_in_place, traced_whole, usable
 
-__all__ = ["fused_simam", "load", "traced_whole", "usable"]
+__all__ = ["add_bias_in_place", "fused_simam", "load", "runs_in_place", "traced_whole", "usable"]

@@ -1,4 +1,4 @@
-"""The compiled SimAM: loaded on first use, and what to do where it cannot be had."""
+"""The compiled operators: loaded on first use, and what to do where it cannot be had."""
 
 import ctypes
 import functools
@@ -50,7 +50,27 @@ def fused_simam(x, e_lambda: float):
     Returns:
         Tensor of x's shape and dtype.
     """
-    output = _run("simam_fused", x, repr(float(e_lambda)))[0]
+    return _without_gradient_if_asked(_run("simam_fused", x, repr(float(e_lambda)))[0])
+
+
+def runs_in_place(x) -> bool:
+    """Whether `add_bias_in_place` takes x: as `usable`, and not while a static program is traced."""
+    return paddle.in_dynamic_mode() and usable(x)
+
+
+def add_bias_in_place(x, bias):
+    """x[n, c, :, :] += bias[c]; the gradient of x passes unchanged.
+
+    Args:
+        x: float32 or float64 tensor [N, C, H, W] on the CPU that nobody else uses, such as a convolution's output.
+        bias: tensor [C] of x's dtype.
+    Returns:
+        x.
+    """
+    return _without_gradient_if_asked(_run("bias_fused", x, bias)[0])
+
+
+def _without_gradient_if_asked(output):
     if paddle.in_dynamic_mode() and not paddle.is_grad_enabled():
         output.stop_gradient = True  # which Paddle forgets for operators that it did not bring
     return output
