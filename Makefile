@@ -29,7 +29,7 @@ OPTIONS = $(if $(EPOCHS),-o train.epochs=$(EPOCHS)) $(if $(SEED),--seed $(SEED))
 EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet resnet50 vgg19 mobilenetv2))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-paddle26 $(EXPERIMENTS) \
+.PHONY: help setup demo test coverage test-slow test-paddle26 $(EXPERIMENTS) \
         caltech-towernet-off cifar-alexnet-off \
         evaluate predict curves attention summary matrix keep kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl bench lock clean
 
@@ -47,6 +47,9 @@ demo: $(READY)  ## train TowerNet without and with SimAM on the embedded data se
 
 test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
 	$(PY) -m pytest -q -n auto --maxprocesses 4 $(ARGS)
+
+coverage: $(READY)  ## the tests again, with the share of simam_repro's lines that they run (at least 92 %)
+	$(PY) -m pytest -q -n auto --maxprocesses 4 --cov=simam_repro --cov-fail-under=92 --cov-report=term $(ARGS)
 
 test-slow: $(READY)  ## run the tests that take long or need a browser
 	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "slow or browser" --ignore tests/test_notebooks.py $(ARGS)
