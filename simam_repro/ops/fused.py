@@ -50,6 +50,10 @@ def fused_simam(x, e_lambda: float):
     Returns:
         Tensor of x's shape and dtype.
     """
+    if not paddle.in_dynamic_mode():
+        # The operator takes its input as it is; where oneDNN runs the program, that has oneDNN's own layout. A reshape
+        # turns it into the usual one.
+        x = x.reshape(x.shape)
     output = _run("simam_fused", x, repr(float(e_lambda)))[0]
     if paddle.in_dynamic_mode() and not paddle.is_grad_enabled():
         output.stop_gradient = True  # which Paddle forgets for operators that it did not bring
