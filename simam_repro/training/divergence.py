@@ -62,10 +62,12 @@ def find_culprit(network, inputs) -> str:
 
     leaves = [(name, layer) for name, layer in network.named_sublayers() if not layer.sublayers()]
     hooks = [layer.register_forward_post_hook(look(name)) for name, layer in leaves]
+    paddle.jit.enable_to_static(False)  # a traced program would not call the layers
     try:
         with paddle.no_grad():
             logits = network(*inputs)
     finally:
+        paddle.jit.enable_to_static(True)
         for hook in hooks:
             hook.remove()
     return found[0] if found else f"every layer's output is finite, the logits hold {_describe(logits)}"
