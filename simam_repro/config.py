@@ -130,9 +130,7 @@ class Train(_Section):
     @model_validator(mode="after")
     def _amp_is_eager(self):
         if self.to_static and self.amp != "none":
-            raise ValueError(
-                "amp and to_static do not go together: a traced SimAM might not keep float32; use one"
-            )
+            raise ValueError("amp and to_static do not go together: a traced SimAM might not keep float32; use one")
         return self
 
 

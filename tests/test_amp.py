@@ -13,6 +13,7 @@ import paddle
 import pytest
 from kill_test import outcome
 from paddle.amp.auto_cast import amp_state
+from paddle.base.layer_helper import LayerHelper
 from test_resume import die, experiment, stop, unlike
 
 from simam_repro.config import Model, build_experiment
@@ -132,6 +133,7 @@ def mixed_pair(momentum=0.9):
 def first_step(network, optimizer) -> None:
     """What the optimizer begins its first step with: it makes what it has not loaded."""
     block = paddle.static.default_main_program().global_block()
+    optimizer.helper = LayerHelper("momentum")
     with paddle.utils.unique_name.guard():
         optimizer._create_accumulators(block, [weight for weight in network.parameters() if not weight.stop_gradient])
 
