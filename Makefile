@@ -31,7 +31,7 @@ EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage test-slow test-paddle26 $(EXPERIMENTS) \
         caltech-towernet-off cifar-alexnet-off \
-        evaluate predict curves attention summary matrix keep kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl bench lock clean
+        evaluate export predict curves attention summary matrix keep kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "%-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -95,6 +95,9 @@ faithful-%: $(READY)  ## faithful-caltech-towernet, ...: the recipe as the origi
 
 evaluate: $(READY)  ## measure a trained network (RUN=runs/NAME/seed0 or a checkpoint of it)
 	$(PY) scripts/evaluate.py $(RUN) $(ARGS)
+
+export: $(READY)  ## write a trained network as a program for Paddle's inference library (RUN=...)
+	$(PY) scripts/export.py $(RUN) $(ARGS)
 
 predict: $(READY)  ## classify images (RUN=..., IMAGE="a.jpg folder"; without IMAGE: the grid of eval images)
 	$(PY) scripts/predict.py $(RUN) $(or $(IMAGE),--eval-grid) $(ARGS)

@@ -19,6 +19,7 @@ if "STOCK" not in os.environ:
 import paddle  # noqa: E402
 
 from simam_repro.config import build_experiment  # noqa: E402
+from simam_repro.evaluation import InferenceEngine  # noqa: E402
 from simam_repro.models import build_model, simam  # noqa: E402
 from simam_repro.training.metrics import EpochMeans  # noqa: E402
 from simam_repro.training.objective import Objective  # noqa: E402
@@ -56,6 +57,13 @@ def predictor(*key):
 
 
 @functools.cache
+def engine(*key):
+    network, images, _ = network_and_batch(*key)
+    predictor = InferenceEngine(network, images.shape[2])
+    return lambda: predictor(images).numpy()
+
+
+@functools.cache
 def tensors(shape):
     x, gradient = paddle.randn(shape), paddle.randn(shape)
     x.stop_gradient = False
@@ -83,7 +91,7 @@ def run(what: str, steps: int, network="", size=0, batch=0, attention="none", fu
         work = functools.partial(clones, shape) if implementation == "clones" else functools.partial(
             chain, shape, implementation, length)  # fmt: skip
     else:
-        work = {"train": trainer, "infer": predictor}[what](network, size, batch, attention, fused)
+        work = {"train": trainer, "infer": predictor, "engine": engine}[what](network, size, batch, attention, fused)
     work()
     began = time.perf_counter()
     for _ in range(steps):

@@ -9,6 +9,10 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", metavar="RUN", help="a run folder (its best weights) or RUN/checkpoints/last")
     parser.add_argument("--batch-size", type=_cli.positive, metavar="N", help="default: that of the run's config")
+    parser.add_argument(
+        "--engine", choices=("paddle", "inference"), default="paddle",
+        help="what runs the network: inference is an exported program, several times faster on a CPU",
+    )  # fmt: skip
     _cli.add_device_option(parser)
     return parser.parse_args()
 
@@ -21,7 +25,7 @@ def main():
 
     trained = load_trained(arguments.run, _cli.archive_folders(), arguments.device)
     print(f"measuring {_cli.relative(trained.checkpoint)} on {trained.device}", flush=True)
-    evaluation = evaluate(trained, arguments.batch_size)
+    evaluation = evaluate(trained, arguments.batch_size, engine=arguments.engine)
     written = write_evaluation(trained, evaluation)
     print(evaluation_table(evaluation))
     print("\nwritten: " + ", ".join(str(_cli.relative(path)) for path in written))

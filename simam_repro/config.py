@@ -121,9 +121,19 @@ class Train(_Section):
     checkpoint_steps: Optional[int] = Field(
         None, ge=1, description="save a checkpoint every this many steps too; null: after every epoch only"
     )
+    amp: Literal["none", "O1", "O2"] = Field(
+        "none", description="float16 on a GPU. O1: float32 weights; O2: float16 weights, float32 master weights"
+    )
+    to_static: bool = Field(False, description="train a traced program of the network (paddle.jit.to_static)")
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|gpu|gpu:[0-9]{1,3})$", description="auto: the GPU when there is one"
     )
+
+    @model_validator(mode="after")
+    def _amp_is_eager(self):
+        if self.to_static and self.amp != "none":
+            raise ValueError("amp and to_static do not go together: a traced SimAM might not keep float32; use one")
+        return self
 
 
 class Logging(_Section):

@@ -46,6 +46,7 @@ class RunFolder:
         self.best = self.checkpoints / "best"
         self.visualdl = self.path / "visualdl"
         self.figures = self.path / "figures"
+        self.exported = self.path / "exported"
         self.names = {path.name for path in vars(self).values()} | {"evaluation.json", "evaluation_last.json"}
 
     def foreign_files(self) -> list[Path]:

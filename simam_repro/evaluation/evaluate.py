@@ -7,6 +7,7 @@ import paddle
 
 from simam_repro.data import build_loaders
 from simam_repro.errors import RunError
+from simam_repro.evaluation.engine import ENGINES
 from simam_repro.evaluation.metrics import confusion_matrix, cross_entropy, per_class_accuracy, top_k_accuracy
 from simam_repro.evaluation.throughput import network_throughput
 from simam_repro.evaluation.trained import Trained
@@ -18,14 +19,15 @@ from simam_repro.training.environment import describe_environment
 ENVIRONMENT = ("device", "gpu", "cpu", "threads", "paddle")
 
 
-def evaluate(trained: Trained, batch_size: int | None = None, budget_s: float = 3.0) -> dict:
+def evaluate(trained: Trained, batch_size: int | None = None, budget_s: float = 3.0, engine: str = "paddle") -> dict:
     """The content of evaluation.json: accuracy, confusion matrix and speed on the eval images.
 
     Args:
         batch_size: images in a batch; None: that of the run's config.
         budget_s: see `network_throughput`.
+        engine: what runs the network, a key of ENGINES.
     Returns:
-        name, seed, attention, backbone, parameters, data; checkpoint, its epoch and the recorded_top1 of
+        name, seed, attention, backbone, parameters, data, engine; checkpoint, its epoch and the recorded_top1 of
         that epoch while training (None for a checkpoint within an epoch); images; loss (plain
         cross-entropy, nats), top1, top5 (fractions); classes, per_class_accuracy (None for a class without
         images), confusion_matrix (row true, column predicted); throughput in images/s, with the loading of
@@ -37,10 +39,11 @@ def evaluate(trained: Trained, batch_size: int | None = None, budget_s: float = 
     config = experiment.data.model_copy(update={"batch_size": batch_size} if batch_size else {})
     loaders = build_loaders(trained.data, config, experiment.seed)
     labels = trained.data.eval.labels[loaders.eval_indices]
-    network_alone = network_throughput(trained.network, _first_images(loaders.eval), budget_s)
+    network = ENGINES[engine](trained)
+    network_alone = network_throughput(network, _first_images(loaders.eval), budget_s)
 
     begin = time.perf_counter()
-    logits = predict_logits(trained.network, loaders.eval)
+    logits = predict_logits(network, loaders.eval)
     seconds = time.perf_counter() - begin
     if not np.isfinite(logits).all():
         raise RunError(f"{trained.checkpoint} gives logits that are not finite: its training has diverged")
@@ -48,6 +51,7 @@ def evaluate(trained: Trained, batch_size: int | None = None, budget_s: float = 
     environment = describe_environment(trained.device, trained.experiment.model)
     return {
         **_identity(trained),
+        "engine": engine,
         **_scores(logits, labels, trained.data.classes),
         "throughput": {"with_loading": {"images_per_s": len(labels) / seconds}, "network": network_alone},
         "environment": {key: environment[key] for key in ENVIRONMENT},

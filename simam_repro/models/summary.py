@@ -81,7 +81,7 @@ def summarise(network: nn.Layer, image_size: int) -> Summary:
 
         return note
 
-    units = [(name, layer) for name, layer in network.named_sublayers() if _is_unit(layer)]
+    units = [(name, layer) for name, layer in network.named_sublayers() if is_unit(layer)]
     hooks = [layer.register_forward_pre_hook(begin) for _, layer in units]
     hooks += [layer.register_forward_post_hook(end(name)) for name, layer in units]
     training = network.training
@@ -95,7 +95,7 @@ def summarise(network: nn.Layer, image_size: int) -> Summary:
     return Summary(rows, count_parameters(network))
 
 
-def _is_unit(layer: nn.Layer) -> bool:
+def is_unit(layer: nn.Layer) -> bool:
     """Whether a layer computes by itself: it has no layers inside, but perhaps attention behind."""
     return all(name == CHILD_NAME for name, _ in layer.named_children())
 

@@ -45,7 +45,9 @@ def start_from(path: Path, network: nn.Layer, trust_pickle: bool = False) -> lis
     if wrong:
         some = "; ".join(f"{key} is {what}" for key, what in sorted(wrong.items())[:5])
         raise UserError(f"model.weights: {path} is of another network ({len(wrong)} keys differ): {some}")
-    network.set_state_dict({key: expected[key] if key in fresh else tensors[key].astype(np.float32) for key in tensors})
+    network.set_state_dict(
+        {key: value if key in fresh else tensors[key].astype(value.numpy().dtype) for key, value in expected.items()}
+    )
     return fresh
 
 

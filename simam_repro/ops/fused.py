@@ -50,6 +50,10 @@ def fused_simam(x, e_lambda: float):
     Returns:
         Tensor of x's shape and dtype.
     """
+    if not paddle.in_dynamic_mode():
+        # The operator takes its input as it is; where oneDNN runs the program, that has oneDNN's own layout. A reshape
+        # turns it into the usual one.
+        x = x.reshape(x.shape)
     return _without_gradient_if_asked(_run("simam_fused", x, repr(float(e_lambda)))[0])
 
 

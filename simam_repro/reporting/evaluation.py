@@ -45,6 +45,7 @@ def evaluation_table(evaluation: dict) -> str:
         "throughput": f"{speed['images_per_s']:.1f} images/s with loading",
         "  network alone": f"{network['images_per_s']:.1f} images/s (median of {network['repeats']} batches of "
         f"{network['batch_size']}; quartiles {low:.1f} to {high:.1f})",
+        "engine": evaluation["engine"],
         "device": f"{evaluation['environment']['gpu'] or evaluation['environment']['cpu']}, "
         f"paddle {evaluation['environment']['paddle']}",
     }

@@ -10,6 +10,7 @@ import sys
 import paddle
 from tqdm import tqdm
 
+from simam_repro.training.amp import scaler_state
 from simam_repro.training.checkpoints import keep_best, save_checkpoint
 from simam_repro.training.recorder import Recorder
 from simam_repro.training.stopping import DeferredSignals
@@ -43,8 +44,12 @@ class Checkpoints(paddle.callbacks.Callback):
         self._stop_if_asked()
 
     def _save(self) -> None:
-        """Everything that decides how the run goes on. (Loss scaling, once there is any, belongs into `state`.)"""
-        state = {**self.recorder.state(), "visualdl_bytes": self.log.flush() if self.log else None}
+        """Everything that decides how the run goes on."""
+        state = {
+            **self.recorder.state(),
+            "loss_scaling": scaler_state(self.model._scaler),
+            "visualdl_bytes": self.log.flush() if self.log else None,
+        }
         save_checkpoint(self.run, self.model.network, self.model._optimizer, state)
 
     def _stop_if_asked(self) -> None:

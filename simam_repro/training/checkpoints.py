@@ -28,7 +28,7 @@ def save_checkpoint(run, network, optimizer, state: dict) -> None:
     """
     tensors, scheduler = _optimizer_tensors(network, optimizer)
     with new_folder(run.last) as temporary:
-        save_file({name: value.numpy() for name, value in network.state_dict().items()}, temporary / WEIGHTS)
+        save_file(_weights(network, optimizer), temporary / WEIGHTS)
         save_file(tensors, temporary / OPTIMIZER)
         write_json(temporary / STATE, {**state, "scheduler": scheduler})
         for name in (WEIGHTS, OPTIMIZER):
@@ -98,7 +98,8 @@ def _set_weights(folder, network) -> None:
     if found != expected:
         wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
         raise UserError(f"{folder} is of another network: it differs in {', '.join(wrong[:5])}")
-    network.set_state_dict(weights)
+    values = {name: weights[name].astype(value.numpy().dtype) for name, value in network.state_dict().items()}
+    network.set_state_dict(values)
 
 
 def _load(folder: Path, network, optimizer) -> dict:
@@ -109,8 +110,29 @@ def _load(folder: Path, network, optimizer) -> dict:
     for key, array in _read_tensors(folder / OPTIMIZER).items():
         parameter, _, suffix = key.rpartition("/")
         values[f"{names[parameter]}_{suffix}"] = paddle.to_tensor(array)
+    if masters := _master_weights(folder, network):
+        values["master_weights"] = masters
     optimizer.set_state_dict({**values, "LR_Scheduler": state.pop("scheduler")})
     return state
+
+
+def _weights(network, optimizer) -> dict[str, np.ndarray]:
+    """The network's, all float32: of float16 ones (train.amp: O2) the optimizer's master weights."""
+    masters = optimizer._master_weights
+    return {
+        name: masters.get(value.name, value).astype("float32").numpy() for name, value in network.state_dict().items()
+    }
+
+
+def _master_weights(folder: Path, network) -> dict[str, paddle.Tensor]:
+    """The optimizer's, by automatic parameter name, for the float16 parameters of `network`."""
+    weights, masters = _read_tensors(folder / WEIGHTS), {}
+    for name, parameter in network.named_parameters():
+        if parameter.dtype == paddle.float16:
+            masters[parameter.name] = paddle.to_tensor(weights[name])
+            # As Paddle names them: it finds a moment by this name, and begins another where it does not.
+            masters[parameter.name].name = f"{parameter.name}_fp32_master_0"
+    return masters
 
 
 def _verify(folder, names) -> None:

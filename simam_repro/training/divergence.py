@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 
 from simam_repro.errors import RunError
+from simam_repro.models import is_unit
 
 REMEDY = "The last checkpoint is kept; a lower optim.learning_rate usually cures it"
 
@@ -52,7 +53,8 @@ def find_culprit(network, inputs) -> str:
 
     def look(name):
         def hook(layer, layer_inputs, output):
-            if not found and isinstance(output, paddle.Tensor) and not _finite(output):
+            # The attention behind a layer runs within that layer's call, and comes first; it may not be to blame.
+            if not found and not _finite(output) and _finite(layer_inputs[0]):
                 found.append(
                     f"the output of layer {name} ({type(layer).__name__}) holds {_describe(output)}, "
                     f"its input {_describe(layer_inputs[0])}"
@@ -60,12 +62,14 @@ def find_culprit(network, inputs) -> str:
 
         return hook
 
-    leaves = [(name, layer) for name, layer in network.named_sublayers() if not layer.sublayers()]
+    leaves = [(name, layer) for name, layer in network.named_sublayers() if is_unit(layer)]
     hooks = [layer.register_forward_post_hook(look(name)) for name, layer in leaves]
+    paddle.jit.enable_to_static(False)  # a traced program would not call the layers
     try:
         with paddle.no_grad():
             logits = network(*inputs)
     finally:
+        paddle.jit.enable_to_static(True)
         for hook in hooks:
             hook.remove()
     return found[0] if found else f"every layer's output is finite, the logits hold {_describe(logits)}"

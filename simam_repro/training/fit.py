@@ -21,6 +21,7 @@ from simam_repro.storage import (
     write_json,
     write_text,
 )  # fmt: skip
+from simam_repro.training.amp import check_amp, loss_scaler, use_amp
 from simam_repro.training.callbacks import Checkpoints, Terminal
 from simam_repro.training.checkpoints import keep_best, load_newest, load_weights
 from simam_repro.training.divergence import stop_when_not_finite
@@ -60,6 +61,7 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, 
     # Everything that can be refused is refused before the run folder is touched.
     _check_folder(run, experiment, resume, overwrite)
     device = select_device(experiment.train.device)
+    check_amp(experiment.train.amp, device)
     data = prepare_data(experiment.data)
     loaders = build_loaders(data, experiment.data, experiment.seed, experiment.train.mixup_alpha)
     if not len(loaders.train):
@@ -73,6 +75,8 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, 
     optimizer = build_optimizer(
         experiment.optim, network.parameters(), experiment.train.epochs, len(loaders.train)
     )  # fmt: skip
+    if experiment.train.amp != "none":
+        use_amp(experiment.train.amp, network, optimizer)
 
     state = load_newest(run, network, optimizer) if resume else None
     weights = None if state else _start_from(experiment, network, trust_pickle)
@@ -89,7 +93,7 @@ def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, 
     write_environment(run, environment, recorder.step)
     print(f"{experiment.name}: {header(environment)}", flush=True)
 
-    _train(experiment, run, network, optimizer, recorder, state["visualdl_bytes"] if state else None)
+    _train(experiment, run, network, optimizer, recorder, state or {})
     _write_predictions(run, network, loaders)
     result = _summarise(experiment, network, data, recorder, device)
     result["weights"] = read_json(run.initial_weights) if experiment.model.weights else None
@@ -149,20 +153,25 @@ def _clear_up(run: RunFolder, recorder: Recorder) -> None:
         keep_best(run)
 
 
-def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder: Recorder, log_size) -> None:
+def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder: Recorder, state: dict) -> None:
     size, loaders = experiment.data.image_size, recorder.loaders
     remaining = experiment.train.epochs - len(recorder.records)
     if not remaining:
         return
+    images = paddle.static.InputSpec([None, 3, size, size], "float32", "images")
+    if experiment.train.to_static:
+        paddle.jit.to_static(network, input_spec=[images], full_graph=True)
     model = paddle.Model(
         network,
-        inputs=[paddle.static.InputSpec([None, 3, size, size], "float32", "images")],
+        inputs=[images],
         labels=[paddle.static.InputSpec([None], "int64", "labels")],
     )
     objective = Objective(experiment.train.label_smoothing)
-    model.prepare(optimizer, objective, EpochMeans())
+    amp = experiment.train.amp != "none"
+    model.prepare(optimizer, objective, EpochMeans(), amp_configs="O1" if amp else None)  # the scaling; see use_amp
+    model._scaler = loss_scaler(state.get("loss_scaling")) if amp else None
     stop_when_not_finite(network, objective, recorder)
-    log = VisualDLLog(run, experiment, recorder, log_size) if experiment.logging.visualdl else None
+    log = VisualDLLog(run, experiment, recorder, state.get("visualdl_bytes")) if experiment.logging.visualdl else None
     terminal = Terminal(recorder, experiment.train.epochs, len(loaders.train), experiment.name)
     with DeferredSignals() as signals:
         # hapi would add its schedule's callback after ours, and a checkpoint would miss the last step of it.
