@@ -146,7 +146,8 @@ def fill(network, optimizer) -> None:
         tensor.set_value(rng.normal(size=tensor.shape).astype("float32"))
     for parameter in network.parameters():
         if parameter.dtype == paddle.float16:
-            parameter.set_value(optimizer._master_weights[parameter.name].astype("float16"))
+            # numpy rounds as a GPU does; Paddle 2.6 cuts off on a CPU
+            parameter.set_value(optimizer._master_weights[parameter.name].numpy().astype("float16"))
 
 
 def test_master_weights_are_in_the_checkpoint(casting, tmp_path):
@@ -167,7 +168,7 @@ def test_master_weights_are_in_the_checkpoint(casting, tmp_path):
         restored = its_optimizer._master_weights[name]
         assert restored.dtype == paddle.float32
         np.testing.assert_array_equal(master.numpy(), restored.numpy())
-        assert (master.numpy() != master.astype("float16").astype("float32").numpy()).any()  # digits float16 lacks
+        assert (master.numpy() != master.numpy().astype("float16")).any()  # digits float16 lacks
     velocities, its_velocities = (o._accumulators["velocity"] for o in (optimizer, its_optimizer))
     assert velocities.keys() == its_velocities.keys() and len(velocities) == len(network.parameters()) - 8
     for name, velocity in velocities.items():
