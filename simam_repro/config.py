@@ -124,7 +124,7 @@ class Train(_Section):
     amp: Literal["none", "O1", "O2"] = Field(
         "none", description="float16 on a GPU. O1: float32 weights; O2: float16 weights, float32 master weights"
     )
-    to_static: bool = Field(False, description="train a traced program of the network (paddle.jit.to_static)")
+    to_static: bool = Field(False, description="train a traced program of the network; slower on a CPU")
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|gpu|gpu:[0-9]{1,3})$", description="auto: the GPU when there is one"
     )
