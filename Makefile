@@ -65,9 +65,9 @@ test-paddle26: .venv-paddle26/.ready  ## run the tests of the commands under Pad
 # caltech-towernet -> configs/caltech_towernet[_simam].yaml; cifar-NAME -> cifar10_NAME, but for the original's own
 # alexnet; faithful-NAME -> the same below configs/faithful/.
 config = $(subst cifar10_alexnet,alexnet,$(subst cifar_,cifar10_,$(subst -,_,$(1))))$(2)
-TRAIN = $(PY) scripts/train.py -c configs/$(1).yaml $(OPTIONS)
+TRAIN = $(PY) scripts/train.py -c configs/$(1).yaml $(OPTIONS) $(if $(NPROC),--nproc $(NPROC))
 
-caltech-towernet:     ## TowerNet with SimAM on Caltech101-16 (SIMAM=off, EPOCHS=2, SEED=1, DEVICE=cpu, ARCHIVE=my.zip)
+caltech-towernet:     ## TowerNet with SimAM on Caltech101-16 (SIMAM=off, EPOCHS=2, SEED=1, DEVICE=cpu, NPROC=2, ARCHIVE=my.zip)
 caltech-alexnet:      ## AlexNet likewise
 caltech-resnet50:     ## ResNet50 likewise
 caltech-vgg19:        ## VGG19 likewise

@@ -103,6 +103,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def processes(text: str) -> int | None:
+    """A number of processes; None for auto."""
+    return None if text == "auto" else positive(text)
+
+
 def png(text: str) -> Path:
     path = Path(text)
     if path.suffix.lower() != ".png" or path.is_dir():

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import _cli
+from _launch import automatic_nproc, train_in_processes
 
 
 def parse_arguments():
@@ -20,6 +21,10 @@ def parse_arguments():
     parser.add_argument(
         "--trust-pickle", action="store_true",
         help="let the .pdparams file of model.weights run what it asks for; not for files of strangers",
+    )  # fmt: skip
+    parser.add_argument(
+        "--nproc", type=_cli.processes, default=1, metavar="N|auto",
+        help="share every batch among N processes; auto: one for each GPU, else for each processor; default 1",
     )  # fmt: skip
     parser.add_argument("--print-config", action="store_true", help="print the resolved YAML and exit")
     return parser.parse_args()
@@ -40,6 +45,7 @@ def main():
     from simam_repro.training import fit
 
     _cli.raise_on_sigterm()
+    nproc = arguments.nproc or automatic_nproc(experiment.train.device)
     run_dir = arguments.run_dir or default_run_dir(experiment, SMOKE_ROOT if arguments.smoke else RUNS_ROOT)
     run = RunFolder(run_dir)
     # A smoke run in its own place is there to be repeated; anything else is kept unless told.
@@ -52,15 +58,18 @@ def main():
         if finish and figures_complete(run):
             print(f"{_cli.relative(run_dir)} is complete")
             return
-    prepare_data(experiment.data, _cli.archive_folders())
+    data = prepare_data(experiment.data, _cli.archive_folders())
     try:
         if trained and not figures_complete(run):  # it died while they were drawn
             result = run.read_result()
         else:
-            result = fit(
-                experiment, run_dir, resume=resume, overwrite=arguments.overwrite or throwaway,
-                trust_pickle=arguments.trust_pickle,
-            )  # fmt: skip
+            how = {"resume": resume, "overwrite": arguments.overwrite or throwaway}
+            how["trust_pickle"] = arguments.trust_pickle
+            if nproc > 1:
+                train_in_processes(nproc, experiment, run, data, **how)
+                result = run.read_result()
+            else:
+                result = fit(experiment, run_dir, **how)
         with full_disk_explained(run_dir), locked(run_dir):
             write_figures(run_dir)
     except (KeyboardInterrupt, _cli.Terminated):

@@ -125,6 +125,9 @@ class Train(_Section):
         "none", description="float16 on a GPU. O1: float32 weights; O2: float16 weights, float32 master weights"
     )
     to_static: bool = Field(False, description="train a traced program of the network; slower on a CPU")
+    sync_batch_norm: bool = Field(
+        False, description="BatchNorm over the whole batch when several processes share it (--nproc); on GPUs only"
+    )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|gpu|gpu:[0-9]{1,3})$", description="auto: the GPU when there is one"
     )

@@ -10,20 +10,39 @@ from simam_repro.errors import RunError, UserError
 CAPABILITIES_OF_2_6 = (6.1, 8.9)
 
 
-def select_device(name: str) -> str:
+def gpu_count() -> int:
+    return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+
+
+def wants_gpu(name: str) -> bool:
+    """Whether `name` (auto, cpu, gpu, gpu:N) means a GPU here."""
+    return name.startswith("gpu") or (name == "auto" and gpu_count() > 0)
+
+
+def check_processes(name: str, processes: int) -> None:
+    """Raises UserError when `processes` cannot train on `name` together: on GPUs each needs its own."""
+    if processes == 1 or not wants_gpu(name):
+        return
+    if ":" in name:
+        raise UserError(f"train.device: {name} is one GPU for {processes} processes; use gpu or auto, or --nproc 1")
+    if processes > gpu_count():
+        raise UserError(f"--nproc {processes}: Paddle sees {gpu_count()} GPU(s), one for each process; or --device cpu")
+
+
+def select_device(name: str, rank: int = 0) -> str:
     """Make `name` (auto, cpu, gpu, gpu:N) Paddle's device; returns "cpu" or "gpu:N".
 
     On a GPU, cuDNN is restricted to deterministic algorithms.
 
+    Args:
+        rank: of several processes, each takes the GPU of its rank.
     Raises:
         UserError: a GPU that is not there, or that this Paddle has no code for.
     """
-    count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
-    if name == "auto":
-        name = "gpu" if count else "cpu"
-    if name == "cpu":
+    if not wants_gpu(name):
         return paddle.set_device("cpu") and "cpu"
-    index = int(name.partition(":")[2] or 0)
+    name, count = "gpu" if name == "auto" else name, gpu_count()
+    index = int(name.partition(":")[2] or rank)
     if index >= count:
         built = "" if paddle.is_compiled_with_cuda() else " (this Paddle is a CPU build: `make clean setup PADDLE=gpu`)"
         raise UserError(f"train.device: {name} asked for, but Paddle sees {count} GPU(s){built}; use cpu or auto")

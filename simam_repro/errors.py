@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class RunError(Exception):
     """The input was right, and the run failed all the same (a loss that is not finite). Exit code 1."""
+
+
+class LostRank(RunError):
+    """Another process of the run has died; why is for that one to tell."""

@@ -304,8 +304,8 @@ def test_a_file_is_no_run_folder(root, tmp_path):
 
 
 def test_a_broken_network_is_neither_recorded_nor_saved(root, tmp_path, monkeypatch):
-    accumulate = EpochMeans.accumulate
-    monkeypatch.setattr(EpochMeans, "accumulate", lambda self: [float("nan"), accumulate(self)[1]])
+    update = EpochMeans.update
+    monkeypatch.setattr(EpochMeans, "update", lambda self, nll, hit: update(self, nll * float("nan"), hit))
     with pytest.raises(RunError, match="eval loss is nan after epoch 1, step 3"):
         fit(experiment(root), tmp_path / "nan")
     assert not RunFolder(tmp_path / "nan").metrics.exists() and not RunFolder(tmp_path / "nan").last.exists()

@@ -17,15 +17,24 @@ from simam_repro.data import transforms
 from simam_repro.data.cache import ResizedImages
 from simam_repro.data.prepared import PreparedData, Split
 
+ALL = (0, 1)  # the share of a process that is alone
+
 
 class EpochSampler(BatchSampler):
-    """Batches of (epoch, index) over `indices`; shuffled anew each epoch when `seed` is given."""
+    """Batches of (epoch, index) over `indices`; shuffled anew each epoch when `seed` is given.
 
-    def __init__(self, indices: np.ndarray, batch_size: int, seed: int | None = None, drop_last: bool = False):
+    With `share` = (rank, ranks) it gives every ranks-th of each batch, from the rank-th on.
+    """
+
+    def __init__(
+        self, indices: np.ndarray, batch_size: int, seed: int | None = None, drop_last: bool = False,
+        share: tuple[int, int] = ALL,
+    ):  # fmt: skip
         self.indices = np.asarray(indices)
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.seed = seed
+        self.share = share
         self.epoch = 0
         self.skip = 0
 
@@ -38,7 +47,12 @@ class EpochSampler(BatchSampler):
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
         for start in range(self.skip * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            yield [(self.epoch, int(index)) for index in order[start : start + self.batch_size]]
+            batch = order[start : start + self.batch_size]
+            yield [(self.epoch, int(index)) for index in batch[self.share[0] :: self.share[1]]]
+
+    def batch_images(self, step: int) -> int:
+        """Images of a batch (`step` counts from 0), all shares together."""
+        return min(self.batch_size, len(self.indices) - step * self.batch_size)
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -181,12 +195,15 @@ class Loaders:
         self.eval.open()
 
 
-def build_loaders(data: PreparedData, config: Data, seed: int, mixup_alpha: float = 0.0) -> Loaders:
+def build_loaders(
+    data: PreparedData, config: Data, seed: int, mixup_alpha: float = 0.0, share: tuple[int, int] = ALL
+) -> Loaders:
     """Train and eval loaders. A batch is (float32 images [N, 3, S, S], int64 labels [N]).
 
     With mixup_alpha > 0 a training batch is mixed, and its labels are float32 [N, classes].
     Training batches follow (seed, epoch); the eval loader keeps the split's order and augments nothing.
-    Decoded images are kept in `<root>/cache/<name of the set>/`.
+    Decoded images are kept in `<root>/cache/<name of the set>/`. `share` is (rank, ranks), see `EpochSampler`;
+    mixup mixes the images of a share.
     """
     cache = PROJECT_ROOT / config.root / "cache" / data.name
     train_indices, eval_indices = data.train.spread(config.train_limit), data.eval.spread(config.eval_limit)
@@ -195,12 +212,12 @@ def build_loaders(data: PreparedData, config: Data, seed: int, mixup_alpha: floa
             ImageDataset(data.train, config, seed, cache, train_indices),
             Mixup(mixup_alpha, len(data.classes), seed) if mixup_alpha else None,
         ),
-        EpochSampler(train_indices, config.batch_size, seed, config.drop_last),
+        EpochSampler(train_indices, config.batch_size, seed, config.drop_last, share),
         config.num_workers,
     )
     evaluation = BatchLoader(
         BatchMaker(ImageDataset(data.eval, config, None, cache, eval_indices)),
-        EpochSampler(eval_indices, config.batch_size),
+        EpochSampler(eval_indices, config.batch_size, share=share),
         config.num_workers,
     )
     return Loaders(data, train, evaluation, eval_indices)

@@ -25,26 +25,36 @@ class Checkpoints(paddle.callbacks.Callback):
     def __init__(self, run, recorder: Recorder, log, signals: DeferredSignals, steps: int | None):
         super().__init__()
         self.run, self.recorder, self.log, self.signals, self.steps = run, recorder, log, signals, steps
+        self.ranks = recorder.ranks
 
     def on_train_batch_end(self, step, logs=None):
-        if self.signals.received or (self.steps and self.recorder.step % self.steps == 0):
+        asked = self._asked_to_stop()
+        if asked or (self.steps and self.recorder.step % self.steps == 0):
             self.recorder.check_weights()
             self._save()
-        self._stop_if_asked()
+        self._stop(asked)
 
     def on_eval_batch_end(self, step, logs=None):
-        if self.signals.received:
+        asked = self._asked_to_stop()
+        if asked:
             self._save()  # evaluation changes nothing: this is the state after the epoch's last step
-        self._stop_if_asked()
+        self._stop(asked)
 
     def on_eval_end(self, logs=None):
+        asked = self._asked_to_stop()
         self._save()
-        if self.recorder.best is self.recorder.records[-1]:
+        if self.ranks.first and self.recorder.best is self.recorder.records[-1]:
             keep_best(self.run)
-        self._stop_if_asked()
+        self._stop(asked)
+
+    def _asked_to_stop(self) -> int:
+        """The signal that any of the ranks has received; 0 for none."""
+        return int(self.ranks.total(self.signals.received or 0, largest=True))
 
     def _save(self) -> None:
         """Everything that decides how the run goes on."""
+        if not self.ranks.first:
+            return
         state = {
             **self.recorder.state(),
             "loss_scaling": scaler_state(self.model._scaler),
@@ -52,9 +62,10 @@ class Checkpoints(paddle.callbacks.Callback):
         }
         save_checkpoint(self.run, self.model.network, self.model._optimizer, state)
 
-    def _stop_if_asked(self) -> None:
-        if self.signals.received:
-            self.signals.deliver()
+    def _stop(self, signal_number: int) -> None:
+        if signal_number:
+            self.ranks.wait()  # for the checkpoint: none leaves before it is saved
+            self.signals.deliver(signal_number)
 
 
 class Terminal(paddle.callbacks.Callback):

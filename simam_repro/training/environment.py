@@ -40,6 +40,7 @@ def header(environment: dict) -> str:
     processor = environment["gpu"] or f"{environment['cpu']}, {environment['threads']} thread(s)"
     about = [
         f"Paddle {environment['paddle']} on {environment['device']} ({processor})",
+        f"{environment['nproc']} processes" if environment["nproc"] > 1 else None,
         "MKL's fast path" if settings["MKL_DEBUG_CPU_TYPE"] else None,
         "memory kept between steps" if settings["GLIBC_TUNABLES"] else None,
         f"SimAM {environment['simam']}" if environment["simam"] else None,
@@ -47,13 +48,14 @@ def header(environment: dict) -> str:
     return ", ".join(filter(None, about))
 
 
-def describe_environment(device: str, model_config=None) -> dict:
+def describe_environment(device: str, model_config=None, nproc: int = 1) -> dict:
     """What a session runs on: the content of environment.json.
 
     Args:
         device: as `select_device` gives it.
         model_config: the `model` section of the experiment, which says whether SimAM may be the compiled operator;
             None where there is no network.
+        nproc: how many processes share the work; `threads` are those of each.
     """
     return {
         "python": platform.python_version(),
@@ -64,6 +66,7 @@ def describe_environment(device: str, model_config=None) -> dict:
         "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
         "threads": paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"],
+        "nproc": nproc,
         "settings": {name: os.environ.get(name) for name in SETTINGS},
         "simam": _simam(device, model_config),
         "platform": f"{platform.system()} {platform.machine()}",

@@ -1,5 +1,6 @@
 """Training one experiment into one run folder, through `paddle.Model.fit`."""
 
+import contextlib
 import shutil
 
 import numpy as np
@@ -8,7 +9,6 @@ import paddle
 from simam_repro.config import PROJECT_ROOT, Experiment
 from simam_repro.data import build_loaders, prepare_data
 from simam_repro.device import out_of_memory_explained, select_device
-from simam_repro.errors import UserError
 from simam_repro.locks import LOCK, locked
 from simam_repro.models import build_model, count_parameters, predict_logits, start_from
 from simam_repro.runs import RunFolder
@@ -24,11 +24,21 @@ from simam_repro.storage import (
 from simam_repro.training.amp import check_amp, loss_scaler, use_amp
 from simam_repro.training.callbacks import Checkpoints, Terminal
 from simam_repro.training.checkpoints import keep_best, load_newest, load_weights
+from simam_repro.training.checks import check_batches, check_start, refuse_foreign
 from simam_repro.training.divergence import stop_when_not_finite
 from simam_repro.training.environment import describe_environment, header, write_environment
 from simam_repro.training.metrics import EpochMeans
 from simam_repro.training.objective import Objective
 from simam_repro.training.optim import build_optimizer
+from simam_repro.training.parallel import (
+    Ranks,
+    SharedStatistics,
+    evaluate_locally,
+    flags_not_listed,
+    join_ranks,
+    lost_rank_explained,
+    weigh_by_share,
+)  # fmt: skip
 from simam_repro.training.recorder import Recorder
 from simam_repro.training.stopping import DeferredSignals
 from simam_repro.training.visualdl_log import VisualDLLog
@@ -40,6 +50,7 @@ def fit(
     """Train `experiment` into `run_dir`; returns the content of its result.json.
 
     SIGINT and SIGTERM take effect after the current step, with a checkpoint saved; a second one takes effect at once.
+    Under `paddle.distributed.launch` each of the processes calls this, they share each batch, and the first writes.
 
     Args:
         resume: continue from the run's newest checkpoint, to the numbers of a run that was never stopped.
@@ -47,67 +58,85 @@ def fit(
         trust_pickle: let a .pdparams file of model.weights run what it asks for.
     Raises:
         UserError: no data, a bad combination, no such device, a folder that holds a run already or is in use.
-        RunError: the loss is not finite, the disk is full, the memory too small; the last checkpoint is kept.
+        RunError: the loss is not finite, the disk is full, the memory too small, another of the processes has died;
+            the last checkpoint is kept.
     """
     run = RunFolder(run_dir)
-    _refuse_foreign(run)
     # Paddle numbers parameters and optimizer states by a process-wide counter: each run counts anew,
     # so that a second run in a process (a notebook, a test) can load the checkpoint of the first.
-    with paddle.utils.unique_name.guard(), full_disk_explained(run.path), out_of_memory_explained(), locked(run.path):
-        return _fit(experiment, run, resume, overwrite, trust_pickle)
+    with paddle.utils.unique_name.guard(), full_disk_explained(run.path), out_of_memory_explained():
+        with lost_rank_explained():
+            ranks = join_ranks()
+            with _only_writer(run, ranks):
+                return _fit(experiment, run, ranks, resume, overwrite, trust_pickle)
 
 
-def _fit(experiment: Experiment, run: RunFolder, resume: bool, overwrite: bool, trust_pickle: bool) -> dict:
+@contextlib.contextmanager
+def _only_writer(run: RunFolder, ranks: Ranks):
+    if ranks.first:
+        refuse_foreign(run)
+        with locked(run.path):
+            yield
+    else:
+        yield
+
+
+def _fit(
+    experiment: Experiment, run: RunFolder, ranks: Ranks, resume: bool, overwrite: bool, trust_pickle: bool
+) -> dict:
     # Everything that can be refused is refused before the run folder is touched.
-    _check_folder(run, experiment, resume, overwrite)
-    device = select_device(experiment.train.device)
+    if ranks.first:
+        check_start(experiment, run, ranks.size, resume=resume, overwrite=overwrite)
+    device = select_device(experiment.train.device, ranks.rank)
     check_amp(experiment.train.amp, device)
     data = prepare_data(experiment.data)
-    loaders = build_loaders(data, experiment.data, experiment.seed, experiment.train.mixup_alpha)
-    if not len(loaders.train):
-        raise UserError(
-            f"data.batch_size: {experiment.data.batch_size} with drop_last leaves no batch of "
-            f"{len(loaders.train.batch_sampler.indices)} training images; make it smaller"
-        )
+    if ranks.first:
+        check_batches(experiment.data, data, ranks.size)
+    share = (ranks.rank, ranks.size)
+    loaders = build_loaders(data, experiment.data, experiment.seed, experiment.train.mixup_alpha, share)
     loaders.open()  # images that do not decode are found out here
     paddle.seed(experiment.seed)
-    network = build_model(experiment.model, len(data.classes), experiment.data.image_size)
+    network = _build_network(experiment, len(data.classes), ranks)
     optimizer = build_optimizer(
         experiment.optim, network.parameters(), experiment.train.epochs, len(loaders.train)
     )  # fmt: skip
     if experiment.train.amp != "none":
         use_amp(experiment.train.amp, network, optimizer)
 
-    state = load_newest(run, network, optimizer) if resume else None
+    with ranks.first_before_others():  # it may put back the checkpoint before the last
+        state = load_newest(run, network, optimizer) if resume else None
     weights = None if state else _start_from(experiment, network, trust_pickle)
-    recorder = Recorder(run, loaders, experiment, state)
-    if state:
-        _clear_up(run, recorder)
-    else:
-        # The folder: its config first, so that a run that dies says what it was.
-        _start_afresh(run)
-        write_text(run.config, experiment.to_yaml())
-        if weights:  # a resumed run takes its weights from its checkpoint, and this from here
-            write_json(run.initial_weights, weights)
-    environment = describe_environment(device, experiment.model)
-    write_environment(run, environment, recorder.step)
-    print(f"{experiment.name}: {header(environment)}", flush=True)
+    recorder = Recorder(run, loaders, experiment, state, ranks)
+    if ranks.first:
+        _prepare_folder(experiment, run, recorder, state, weights)
+        environment = describe_environment(device, experiment.model, ranks.size)
+        write_environment(run, environment, recorder.step)
+        print(f"{experiment.name}: {header(environment)}", flush=True)
 
     _train(experiment, run, network, optimizer, recorder, state or {})
-    _write_predictions(run, network, loaders)
+    _write_predictions(run, network, loaders, ranks)
     result = _summarise(experiment, network, data, recorder, device)
     result["weights"] = read_json(run.initial_weights) if experiment.model.weights else None
-    write_json(run.result, result)
+    if ranks.first:
+        write_json(run.result, result)
     return result
 
 
-def _refuse_foreign(run: RunFolder) -> None:
-    if run.path.exists() and not run.path.is_dir():
-        raise UserError(f"{run.path} is a file; a run needs a folder")
-    foreign = run.foreign_files()
-    if foreign:
-        names = ", ".join(path.name for path in foreign[:3])
-        raise UserError(f"{run.path} holds files that are not a run's ({names}); choose another folder")
+def _build_network(experiment: Experiment, classes: int, ranks: Ranks):
+    network = build_model(experiment.model, classes, experiment.data.image_size)
+    synchronised = experiment.train.sync_batch_norm and ranks.size > 1
+    return paddle.nn.SyncBatchNorm.convert_sync_batchnorm(network) if synchronised else network
+
+
+def _prepare_folder(experiment: Experiment, run: RunFolder, recorder: Recorder, state, weights) -> None:
+    if state:
+        _clear_up(run, recorder)
+        return
+    # Its config first, so that a run that dies says what it was.
+    _start_afresh(run)
+    write_text(run.config, experiment.to_yaml())
+    if weights:  # a resumed run takes its weights from its checkpoint, and this from here
+        write_json(run.initial_weights, weights)
 
 
 def _start_from(experiment: Experiment, network, trust_pickle: bool) -> dict | None:
@@ -118,18 +147,6 @@ def _start_from(experiment: Experiment, network, trust_pickle: bool) -> dict | N
     fresh = start_from(path, network, trust_pickle)
     print(f"weights: {path}" + (f"; freshly initialised: {', '.join(fresh)}" if fresh else ""))
     return {"path": experiment.model.weights, "sha256": checksum(path), "fresh": fresh}
-
-
-def _check_folder(run: RunFolder, experiment: Experiment, resume: bool, overwrite: bool) -> None:
-    if resume:
-        if run.complete:
-            raise UserError(f"{run.path} is complete: nothing to resume")
-        if not run.started:
-            raise UserError(f"{run.path} holds no run to resume; start it without --resume")
-        run.check_experiment(experiment)
-    elif (run.started or run.complete) and not overwrite:
-        what = "a finished run" if run.complete else "an unfinished run (--resume continues it)"
-        raise UserError(f"{run.path} holds {what}; --overwrite replaces it, --run-dir or --seed goes elsewhere")
 
 
 def _start_afresh(run: RunFolder) -> None:
@@ -154,35 +171,42 @@ def _clear_up(run: RunFolder, recorder: Recorder) -> None:
 
 
 def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder: Recorder, state: dict) -> None:
-    size, loaders = experiment.data.image_size, recorder.loaders
+    size, loaders, ranks = experiment.data.image_size, recorder.loaders, recorder.ranks
     remaining = experiment.train.epochs - len(recorder.records)
     if not remaining:
         return
     images = paddle.static.InputSpec([None, 3, size, size], "float32", "images")
     if experiment.train.to_static:
         paddle.jit.to_static(network, input_spec=[images], full_graph=True)
-    model = paddle.Model(
-        network,
-        inputs=[images],
-        labels=[paddle.static.InputSpec([None], "int64", "labels")],
-    )
+    labels = paddle.static.InputSpec([None], "int64", "labels")
+    with flags_not_listed():
+        model = paddle.Model(network, inputs=[images], labels=[labels])
     objective = Objective(experiment.train.label_smoothing)
     amp = experiment.train.amp != "none"
     model.prepare(optimizer, objective, EpochMeans(), amp_configs="O1" if amp else None)  # the scaling; see use_amp
     model._scaler = loss_scaler(state.get("loss_scaling")) if amp else None
     stop_when_not_finite(network, objective, recorder)
-    log = VisualDLLog(run, experiment, recorder, state.get("visualdl_bytes")) if experiment.logging.visualdl else None
-    terminal = Terminal(recorder, experiment.train.epochs, len(loaders.train), experiment.name)
+    # hapi would add its schedule's callback after ours, and a checkpoint would miss the last step of it.
+    callbacks, log = [recorder, paddle.callbacks.LRScheduler(by_step=True)], None
+    if ranks.size > 1:
+        evaluate_locally(model)
+        weigh_by_share(objective, network, ranks, lambda: recorder.batch_images)
+        callbacks.append(SharedStatistics(network, ranks))
+    if ranks.first:
+        if experiment.logging.visualdl:
+            log = VisualDLLog(run, experiment, recorder, state.get("visualdl_bytes"))
+        callbacks += [log, Terminal(recorder, experiment.train.epochs, len(loaders.train), experiment.name)]
     with DeferredSignals() as signals:
-        # hapi would add its schedule's callback after ours, and a checkpoint would miss the last step of it.
-        callbacks = [recorder, paddle.callbacks.LRScheduler(by_step=True), log, terminal]
         callbacks.append(Checkpoints(run, recorder, log, signals, experiment.train.checkpoint_steps))
         model.fit(loaders.train, loaders.eval, epochs=remaining, verbose=0, callbacks=list(filter(None, callbacks)))
 
 
-def _write_predictions(run: RunFolder, network, loaders) -> None:
-    logits_final = predict_logits(network, loaders.eval)
+def _write_predictions(run: RunFolder, network, loaders, ranks: Ranks) -> None:
+    logits_final = _all_logits(network, loaders, ranks)
     load_weights(run.best, network)
+    logits_best = _all_logits(network, loaders, ranks)
+    if not ranks.first:
+        return
     split, indices = loaders.data.eval, loaders.eval_indices
     with atomic_path(run.predictions) as temporary:
         np.savez_compressed(
@@ -190,8 +214,17 @@ def _write_predictions(run: RunFolder, network, loaders) -> None:
             sample_ids=np.array(split.ids)[indices],
             labels=split.labels[indices],
             logits_final=logits_final,
-            logits_best=predict_logits(network, loaders.eval),
+            logits_best=logits_best,
         )
+
+
+def _all_logits(network, loaders, ranks: Ranks) -> np.ndarray:
+    """float32 [eval images, classes]: each rank's of its share, put together."""
+    own = predict_logits(network, loaders.eval)
+    mine = [index for keys in loaders.eval.batch_sampler for _, index in keys]
+    logits = np.zeros((len(loaders.eval_indices), own.shape[1]), own.dtype)
+    logits[np.searchsorted(loaders.eval_indices, mine)] = own
+    return ranks.total(logits)
 
 
 def _summarise(experiment: Experiment, network, data, recorder: Recorder, device: str) -> dict:
@@ -219,6 +252,7 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, device
         "train_wait_fraction": _wait_fraction(records),
         "wall_s": recorder.seconds,
         "device": device,
+        "nproc": recorder.ranks.size,
         "paddle": paddle.__version__,
         "data": {
             **data.describe(),

@@ -12,11 +12,12 @@ import paddle
 from simam_repro.errors import RunError
 from simam_repro.storage import write_text
 from simam_repro.training.divergence import REMEDY, broken_weights
+from simam_repro.training.parallel import Ranks
 
 
 @dataclass
 class EpochSoFar:
-    """Sums over the training steps of the epoch in progress."""
+    """Sums over the training steps of the epoch in progress, of all ranks."""
 
     steps: int = 0
     images: int = 0
@@ -39,10 +40,12 @@ class Recorder(paddle.callbacks.Callback):
     train_wait_seconds, the part of train_seconds in which the network waited for images.
 
     `state()` is all of this as JSON values, at any moment between two batches; a Recorder made from it goes on.
+    It is the same in all ranks, but for the times: those are the rank's own, except the wait, which is the mean.
     """
 
-    def __init__(self, run, loaders, experiment, state: dict | None = None):
+    def __init__(self, run, loaders, experiment, state: dict | None = None, ranks: Ranks = Ranks()):
         super().__init__()
+        self.ranks = ranks
         self.run, self.loaders, self.seed = run, loaders, experiment.seed
         self.best_from = experiment.train.best_from
         state = state or {"records": [], "epoch_so_far": {}, "seconds": 0.0}
@@ -75,13 +78,19 @@ class Recorder(paddle.callbacks.Callback):
         return len(self.records) * len(self.loaders.train) + self.so_far.steps
 
     @property
+    def batch_images(self) -> int:
+        """Images of the training batch in progress, of all ranks."""
+        return self.loaders.train.batch_sampler.batch_images(self.so_far.steps)
+
+    @property
     def best(self) -> dict:
         """The record of the best eval accuracy, the earliest of equals; the last while none beats the target."""
         beating = [record for record in self.records if record["eval_acc"] > self.best_from]
         return max(beating, key=lambda record: record["eval_acc"]) if beating else self.records[-1]
 
     def write_metrics(self) -> None:
-        write_text(self.run.metrics, "".join(json.dumps(record) + "\n" for record in self.records))
+        if self.ranks.first:
+            write_text(self.run.metrics, "".join(json.dumps(record) + "\n" for record in self.records))
 
     @property
     def _place(self) -> str:
@@ -95,42 +104,58 @@ class Recorder(paddle.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         so_far = self.so_far
         self.loaders.set_epoch(self.epoch, skip=so_far.steps)
-        means = self.model._metrics[0]
-        means.sums, means.count = np.array([so_far.nll_sum, so_far.hits]), so_far.images
         self._epoch_began = time.perf_counter() - so_far.seconds
         self._waited_before = so_far.wait_seconds
 
     def on_train_batch_begin(self, step, logs=None):
         # hapi's schedule moves on when the step ends: this is the lr that the step uses.
         self.so_far.learning_rate = self.model._optimizer.get_lr()
+        self.model._metrics[0].reset()
         self.seed_step()
 
     def seed_step(self) -> None:
         """Every random generator follows from (seed, epoch, step), so a checkpoint needs none of their states."""
         entropy = [self.seed, self.epoch, self.so_far.steps + 1]
+        if self.ranks.size > 1:
+            entropy.append(self.ranks.rank)
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
         paddle.seed(seed)
 
     def on_train_batch_end(self, step, logs=None):
-        so_far, loss = self.so_far, float(logs["loss"][0])
+        # hapi has the loss and the metrics of this rank's share; see `weigh_by_share` for the loss.
+        so_far, ranks, images = self.so_far, self.ranks, self.batch_images
+        own = [float(logs["loss"][0]), *self.model._metrics[0].sums, self.loaders.train.wait_seconds]
+        losses, nll, hits, waits = ranks.total(own).tolist()
+        loss = losses / ranks.size
         so_far.steps += 1
-        so_far.images += logs["batch_size"]
-        so_far.loss_sum += loss * logs["batch_size"]
+        so_far.images += images
+        so_far.loss_sum += loss * images
         so_far.last_batch_loss = loss
-        so_far.nll_sum, so_far.hits = self.model._metrics[0].sums.tolist()
+        so_far.nll_sum += nll
+        so_far.hits += hits
         so_far.seconds = time.perf_counter() - self._epoch_began
-        so_far.wait_seconds = self._waited_before + self.loaders.train.wait_seconds
+        so_far.wait_seconds = self._waited_before + waits / ranks.size
 
     def on_eval_begin(self, logs=None):
         self._eval_began = time.perf_counter()
 
+    def on_eval_batch_begin(self, step, logs=None):
+        self._eval_images_before = self.model._metrics[0].count
+
+    def on_eval_batch_end(self, step, logs=None):
+        means = self.model._metrics[0]  # hapi empties it before the end of the evaluation
+        self._eval_sums, self._eval_images = means.sums, means.count
+
     def on_eval_end(self, logs=None):
-        seconds, so_far = time.perf_counter() - self._eval_began, self.so_far
-        if not math.isfinite(logs["nll"]):
+        so_far, ranks = self.so_far, self.ranks
+        nll, accuracy = (ranks.total(self._eval_sums) / len(self.loaders.eval_indices)).tolist()
+        last_loss = ranks.mean(float(logs["loss"][0]), self._eval_images - self._eval_images_before)
+        seconds = time.perf_counter() - self._eval_began
+        if not math.isfinite(nll):
             self.check_weights()
-            raise RunError(f"the eval loss is {logs['nll']} {self._place}: the network's outputs overflow. {REMEDY}")
+            raise RunError(f"the eval loss is {nll} {self._place}: the network's outputs overflow. {REMEDY}")
         self.records.append(
             {
                 "epoch": self.epoch,
@@ -142,9 +167,9 @@ class Recorder(paddle.callbacks.Callback):
                 "train_seconds": so_far.seconds,
                 "train_wait_seconds": so_far.wait_seconds,
                 "train_images_per_s": so_far.images / so_far.seconds,
-                "eval_loss": logs["nll"],
-                "eval_acc": logs["acc"],
-                "eval_last_batch_loss": float(logs["loss"][0]),
+                "eval_loss": nll,
+                "eval_acc": accuracy,
+                "eval_last_batch_loss": last_loss,
                 "eval_seconds": seconds,
                 "eval_images_per_s": len(self.loaders.eval_indices) / seconds,
             }

@@ -32,7 +32,11 @@ class DeferredSignals:
         while self._usual:
             signal.signal(*self._usual.popitem())
 
-    def deliver(self) -> None:
-        """Let the noted signal act as it would have outside: KeyboardInterrupt for SIGINT, usually."""
-        number, self.received = self.received, None
+    def deliver(self, number: int) -> None:
+        """Let the signal (the noted one, or one that another process noted) act as it would have outside.
+
+        That is KeyboardInterrupt for SIGINT, usually.
+        """
+        self.received = None
+        self._restore()
         signal.raise_signal(number)

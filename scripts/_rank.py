@@ -1,0 +1,52 @@
+"""One of the processes of `train.py --nproc N`, started by way of _launch.py: python scripts/_rank.py FOLDER."""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import _cli
+import _launch
+
+from simam_repro.config import load_config
+from simam_repro.errors import LostRank, RunError, UserError
+
+
+def main(folder: Path) -> None:
+    from simam_repro.training import fit
+
+    _cli.raise_on_sigterm()
+    task = json.loads((folder / _launch.TASK).read_text())
+    fit(load_config(folder / _launch.CONFIG), **task)
+
+
+def note_failure(folder: Path, rank: int, error: BaseException) -> None:
+    """Tell the watching process why this one leaves; the first to fail is the one that is heard."""
+    if isinstance(error, LostRank):  # the lost one has the reason
+        return
+    known = isinstance(error, (UserError, RunError))
+    message = str(error) if known else "".join(traceback.format_exception(error))
+    try:
+        with open(folder / _launch.FAILURE, "x") as file:
+            json.dump({"rank": rank, "kind": type(error).__name__, "message": message}, file)
+    except FileExistsError:
+        pass
+
+
+if __name__ == "__main__":
+    folder, rank = Path(sys.argv[1]), int(os.environ["PADDLE_TRAINER_ID"])
+    # The launcher puts both streams into one log; the terminal of the first rank is shown, and has two.
+    sys.stderr.flush()
+    os.dup2(os.open(folder / f"stderr.{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), sys.stderr.fileno())
+    _launch.end_with_parent()
+    _cli.prepare_process()
+    if os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":  # see _launch.py
+        os.environ.pop("FLAGS_selected_gpus", None)
+    try:
+        main(folder)
+    except (KeyboardInterrupt, _cli.Terminated):
+        sys.exit(1)  # asked to: there is nothing to tell
+    except Exception as error:
+        note_failure(folder, rank, error)
+        sys.exit(1)

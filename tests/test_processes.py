@@ -1,0 +1,193 @@
+"""Training in several processes (gloo, on a CPU): the same batches, one writer, and one end for all."""
+
+import importlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import _launch
+import kill_test
+import numpy as np
+import pytest
+from commands import ROOT, assert_refused, script
+from rank_without_dropout import without_dropout
+from safetensors.numpy import load_file
+
+from simam_repro.config import load_config
+from simam_repro.data import prepare_data
+from simam_repro.data.loaders import EpochSampler
+from simam_repro.runs import RunFolder
+from simam_repro.storage import read_json
+from simam_repro.training import fit
+from simam_repro.training.checkpoints import STATE, WEIGHTS
+
+# 4 epochs of 3 steps on 10 images, 4 a batch, a checkpoint after each step; 6 images to evaluate on.
+CONFIGS = ROOT / "configs"
+SHORT = [
+    *kill_test.train_arguments("towernet", "")[:-2], "-c", CONFIGS / "demo_towernet_simam.yaml",
+    "-o", "train.epochs=4", "--nproc", "2",
+]  # fmt: skip
+STEPS = 12
+
+
+def train(run_dir, *arguments):
+    return script("train", *SHORT, "--run-dir", run_dir, *arguments)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run of two processes that was never stopped."""
+    folder = tmp_path_factory.mktemp("processes")
+    done = script("train", *SHORT, "--run-dir", folder / "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("  epoch ") == 4 and "2 processes" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["run"]  # no log/ of the launcher
+    return RunFolder(folder / "run")
+
+
+@pytest.mark.parametrize("images, ranks", [(10, 2), (11, 3), (9, 1)])
+def test_shares_make_up_the_batches_of_one_process(images, ranks):
+    one, *shares = (
+        EpochSampler(np.arange(images), 4, seed=3, share=share)
+        for share in [(0, 1), *((rank, ranks) for rank in range(ranks))]
+    )
+    for epoch in (1, 2):
+        for sampler in (one, *shares):
+            sampler.set_epoch(epoch, skip=1)
+        batches = list(zip(one, *shares, strict=True))
+        for step, (batch, *parts) in enumerate(batches, 1):
+            assert sorted(batch) == sorted(key for part in parts for key in part)
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+            assert len(batch) == one.batch_images(step) == shares[-1].batch_images(step)
+
+
+def test_the_gradient_is_the_mean_over_the_batch_however_it_is_shared(tmp_path, monkeypatch):
+    """Without dropout and BatchNorm two processes give the losses, metrics and weights of one, but for rounding."""
+    changes = [word for word in kill_test.EXPERIMENTS["alexnet"] if "=" in word]
+    # Shares of 3 and 2 images, in the last batch of 2 and 1; eval batches of 5 and 2. (Adam would blow up rounding.)
+    changes += [
+        "train.mixup_alpha=0", "optim.name=sgd", "optim.learning_rate=0.01", "data.batch_size=5",
+        "data.train_limit=13", "data.eval_limit=7",
+    ]  # fmt: skip
+    experiment = load_config(CONFIGS / "alexnet_simam.yaml", changes)
+    monkeypatch.setattr(_launch, "RANK", Path(__file__).with_name("rank_without_dropout.py"))
+    data = prepare_data(experiment.data)
+    _launch.train_in_processes(2, experiment, RunFolder(tmp_path / "two"), data)
+    module = importlib.import_module("simam_repro.training.fit")
+    monkeypatch.setattr(module, "build_model", without_dropout(module.build_model))
+    fit(experiment, tmp_path / "one")
+
+    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
+    for ours, theirs in zip(two.read_metrics(), one.read_metrics(), strict=True):
+        numbers = {key: value for key, value in theirs.items() if "seconds" not in key and "per_s" not in key}
+        assert {key: ours[key] for key in numbers} == pytest.approx(numbers, rel=1e-5)
+    weights = [load_file(run.last / WEIGHTS) for run in (one, two)]
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], value, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(two.read_predictions().logits_best, one.read_predictions().logits_best, atol=1e-4)
+    assert two.read_result()["nproc"] == read_json(two.environment)["nproc"] == 2
+    assert one.read_result()["nproc"] == read_json(one.environment)["nproc"] == 1
+    assert {path.name for path in two.path.iterdir()} == {path.name for path in one.path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--nproc", "0"], ["--nproc", "'0'"]),
+        (["--nproc", "two"], ["--nproc", "'two'"]),
+        (["--nproc", "3"], ["data.batch_size: 4", "training batch of 2", "3 processes"]),
+        (["--nproc", "2", "-o", "train.sync_batch_norm=true"], ["train.sync_batch_norm", "GPU"]),
+    ],
+)
+def test_refused(arguments, words, tmp_path):
+    done = train(tmp_path / "run", *arguments)
+    assert_refused(done, *words)
+    assert not (tmp_path / "run").exists()
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def start(run_dir, *arguments):
+    """The training, and its ranks' process numbers once `steps` more steps are saved."""
+    command = [sys.executable, ROOT / "scripts" / "train.py", *SHORT, "--run-dir", run_dir, *arguments]
+    process = subprocess.Popen(
+        [str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    before = saved_step(run_dir)
+    end = time.monotonic() + 120
+    while saved_step(run_dir) < before + 2:
+        assert time.monotonic() < end and process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    (launcher,) = children(process.pid)
+    return process, children(launcher)
+
+
+def saved_step(run_dir) -> int:
+    try:
+        return read_json(Path(run_dir) / "checkpoints" / "last" / STATE)["step"]
+    except OSError:
+        return 0
+
+
+def running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def assert_gone(processes):
+    end = time.monotonic() + 5
+    while any(map(running, processes)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def kill_one(run_dir):
+    """Train until a rank is killed; the others stop, and the command says what to do."""
+    process, ranks = start(run_dir)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 15
+    assert process.returncode == 1 and "continue with --resume" in errors and "Traceback" not in errors, errors
+    assert_gone(ranks)
+
+
+def test_when_one_is_killed_all_stop(tmp_path):
+    kill_one(tmp_path / "run")
+    assert_refused(train(tmp_path / "run", "--resume", "--nproc", "1"), "--nproc 2")
+
+
+@pytest.mark.slow
+def test_killed_and_stopped_it_goes_on_to_the_same_end(whole, tmp_path):
+    kill_one(tmp_path / "run")
+    process, ranks = start(tmp_path / "run", "--resume")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "to continue: " in errors and "--nproc 2" in errors and "Traceback" not in errors, errors
+    assert_gone(ranks)
+    assert 4 <= saved_step(tmp_path / "run") < STEPS
+
+    (command,) = [line for line in errors.splitlines() if line.startswith("to continue: ")]
+    done = subprocess.run(shlex.split(command.removeprefix("to continue: ")), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert kill_test.differences(kill_test.outcome(whole.path), kill_test.outcome(tmp_path / "run")) == []
+
+
+@pytest.mark.slow
+def test_what_one_process_fails_of_is_told(tmp_path):
+    """The learning rate makes the loss infinite: an error of the run, told once."""
+    done = train(tmp_path / "run", "-o", "optim.learning_rate=10", "-o", "optim.name=sgd", "-o", "train.epochs=40")
+    assert done.returncode == 1 and done.stderr.count("error: ") == 1, done.stderr
+    assert "finite" in done.stderr and "Traceback" not in done.stderr
