@@ -51,10 +51,10 @@ test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
 coverage: $(READY)  ## the tests again, with the share of simam_repro's lines that they run (at least 92 %)
 	$(PY) -m pytest -q -n auto --maxprocesses 4 --cov=simam_repro --cov-fail-under=92 --cov-report=term $(ARGS)
 
-test-slow: $(READY)  ## run the tests that take long or need a browser
+test-slow: $(READY)  ## run the tests that take long or need a browser (an hour)
 	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "slow or browser" --ignore tests/test_notebooks.py $(ARGS)
 
-test-paddle26: .venv-paddle26/.ready  ## run the tests of the commands under Paddle 2.6.2, the level of the CUDA wheel
+test-paddle26: .venv-paddle26/.ready  ## run the tests under Paddle 2.6.2, the level of the CUDA wheel
 	.venv-paddle26/bin/python -m pytest -q -n auto --maxprocesses 4 $(ARGS)
 
 # The CUDA environment with the CPU wheel of the same version in the place of the CUDA one.

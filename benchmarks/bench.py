@@ -16,7 +16,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "scripts")]
 from report import write_report  # noqa: E402
 from workers import torch_python  # noqa: E402
 
-BENCHMARKS = ("simam_operator", "training", "memory", "loaders", "inference")
+# Turns of each side: more where a turn is short.
+BENCHMARKS = {"simam_operator": 6, "training": 5, "inference": 5, "memory": 3, "loaders": 9, "processes": 2}
 # Each benchmark in a process of its own, which ends with it: its memory and threads trouble no other.
 RUN_ONE = """
 import json, sys
@@ -30,12 +31,12 @@ with open({output!r}, "w") as file:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS, metavar="NAME",
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS), metavar="NAME",
                         help=f"some of {', '.join(BENCHMARKS)}")  # fmt: skip
-    parser.add_argument("--repeats", type=int, default=7, metavar="N", help="turns of each side (default 7)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="turns of each side; default: each benchmark's own")
     parser.add_argument("--tables", action="store_true", help="only write the tables anew from the results")
     arguments = parser.parse_args()
-    if arguments.repeats < 2:
+    if arguments.repeats is not None and arguments.repeats < 2:
         parser.error("--repeats: a spread needs at least 2")
     RESULTS.mkdir(exist_ok=True)
     if not arguments.tables:
@@ -43,7 +44,7 @@ def main() -> None:
             print("without PyTorch: BENCH_TORCH_PYTHON names no interpreter")
         for name in arguments.only:
             print(f"{name} ...", flush=True)
-            _run(name, arguments.repeats)
+            _run(name, arguments.repeats or BENCHMARKS[name])
     write_report(RESULTS, HERE / "README.md")
     print(f"written: {(HERE / 'README.md').relative_to(HERE.parent)}")
 

@@ -8,14 +8,14 @@ HEAD = """# Benchmarks
 `make bench` measures, side by side and in turns, and writes `results/*.json`, this page and the figure from them.
 PyTorch is beside it when `BENCH_TORCH_PYTHON` names a Python that has torch:
 `BENCH_TORCH_PYTHON=~/torch/bin/python make bench`.
-Each figure is a median of {repeats} turns with the lowest and the highest in brackets.
+A figure is the median of several turns, with the lowest and the highest in brackets.
 """
 FIGURE = "results/simam_map_size.png"
 
 
 def write_report(results: Path, page: Path) -> None:
     found = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
-    parts = [HEAD.format(repeats=" or ".join(sorted({str(result["repeats"]) for result in found.values()})))]
+    parts = [HEAD]
     for name, section in SECTIONS.items():
         if name in found:
             parts += [f"## {found[name]['title']}", _measured_on(found[name]), section(found[name])]
@@ -28,7 +28,8 @@ def _measured_on(result: dict) -> str:
     about = result["environment"]
     torch = f", PyTorch {about['torch']}" if "torch" in about else ""
     processors = f"{about['cpu_count']} processors ({about['cpu']})"
-    return f"Paddle {about['paddle']}{torch}, {processors}, commit {about['git_commit'][:7]}."
+    turns, commit = result["repeats"], about["git_commit"][:7]
+    return f"Paddle {about['paddle']}{torch}, {processors}, {turns} turns, commit {commit}."
 
 
 def _number(value: float) -> str:
