@@ -43,6 +43,7 @@ def trainer(*key):
         with torch.no_grad():
             return loss.item(), F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).sum().item()
 
+    step()
     return step
 
 
@@ -55,6 +56,7 @@ def predictor(*key):
         with torch.no_grad():
             return model(images).numpy()
 
+    predict()
     return predict
 
 
@@ -88,13 +90,13 @@ def clones(shape):
 
 
 def run(what, steps, mode="eager", network="", size=0, batch=0, attention="none", shape=(), length=1):
-    """Seconds for `steps` repetitions, after one that is not counted."""
+    """Seconds for `steps` repetitions, after one that is not counted; a network's first call does it."""
     if what == "op":
         shape = tuple(shape)
         work = functools.partial(clones, shape) if mode == "clones" else functools.partial(chain, shape, mode, length)
+        work()
     else:
         work = {"train": trainer, "infer": predictor}[what](network, size, batch, attention, mode)
-    work()
     began = time.perf_counter()
     for _ in range(steps):
         work()

@@ -34,6 +34,14 @@ def experiment(name=NAME, **changes):
     return load_config(ROOT / arguments[arguments.index("-c") + 1], overrides)
 
 
+@pytest.fixture(autouse=True)
+def not_in_the_background():
+    """A shell starts what it runs in the background with SIGINT ignored, and what is ignored stays so."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """{network: outcome of a run that was never stopped}"""
