@@ -42,7 +42,7 @@ $(READY): requirements.txt requirements.lock requirements-cpu.txt requirements-c
 	$(PYTHON) scripts/setup_environment.py $(VENV) --paddle $(PADDLE)
 	@touch $@
 
-demo: $(READY)  ## train TowerNet without and with SimAM on the embedded data set (3 minutes)
+demo: $(READY)  ## train TowerNet without and with SimAM on the embedded data set (2 minutes)
 	$(PY) scripts/demo.py $(if $(SEED),--seed $(SEED))
 
 test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
@@ -120,7 +120,7 @@ kill-test: $(READY)  ## kill training at random moments and at every change of t
 keep: $(READY)  ## copy the small files of complete runs to results/ (RUN="A B ...")
 	$(PY) scripts/keep_results.py $(RUN)
 
-notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks anew (3 minutes)
+notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks anew (2 minutes)
 	$(PY) scripts/build_notebooks.py $(ARGS)
 
 test-notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks as a test, outputs not kept
