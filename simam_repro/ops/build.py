@@ -18,6 +18,7 @@ from filelock import FileLock
 
 NAME = "simam_ops"
 SOURCE = Path(__file__).with_name(f"{NAME}.cc")
+HEADER = Path(__file__).with_name("lanes.h")
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
 COMPILER = "g++"
 TIMEOUT_S = 600
@@ -55,7 +56,7 @@ def build(cache: Path, paddle_version: str) -> Path:
 
 
 def _key(paddle_version: str) -> str:
-    parts = [SOURCE.read_text(), *FLAGS, paddle_version, platform.python_version(), _processor()]
+    parts = [SOURCE.read_text(), HEADER.read_text(), *FLAGS, paddle_version, platform.python_version(), _processor()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
