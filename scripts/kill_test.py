@@ -242,10 +242,12 @@ def main():
     for name in names:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            began = time.perf_counter()
             train_in_fork(name, folder / "whole")
-            seconds = time.perf_counter() - began
             expected = outcome(folder / "whole")
+            # The first may have had data to make and an operator to compile: the kills are to hit the second's time.
+            began = time.perf_counter()
+            train_in_fork(name, folder / "timed")
+            seconds = time.perf_counter() - began
             swept = sweep(name, folder, expected, arguments.every)
             random_ = random_kills(name, folder, expected, arguments.kills, 3, seconds, rng)
         report[name] = {
