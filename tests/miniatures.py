@@ -146,3 +146,14 @@ class _Python2Pickler(pickle._Pickler):
 
 def _bytes(texts) -> list[bytes]:
     return [text.encode() for text in texts]
+
+
+# What may become of an archive on its way: whole content -> what arrived.
+DAMAGE = {
+    "truncated": lambda good: good[: len(good) // 2],
+    "cut behind the header": lambda good: good[:30],
+    "bytes changed": lambda good: good[:2000] + bytes(1000) + good[3000:],
+    "text": lambda good: b"<html>please log in</html>" * 100,
+    "empty": lambda good: b"",
+    "zip signature": lambda good: b"PK\x03\x04" + good,
+}

@@ -329,17 +329,7 @@ def test_zip_whose_header_lies_about_the_size(tmp_path, claimed):
     assert str(path) in refusal(members, path)
 
 
-DAMAGE = {
-    "truncated": lambda good: good[: len(good) // 2],
-    "cut behind the header": lambda good: good[:30],
-    "bytes changed": lambda good: good[:2000] + bytes(1000) + good[3000:],
-    "text": lambda good: b"<html>please log in</html>" * 100,
-    "empty": lambda good: b"",
-    "zip signature": lambda good: b"PK\x03\x04" + good,
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+@pytest.mark.parametrize("damage", miniatures.DAMAGE.values(), ids=miniatures.DAMAGE.keys())
 def test_damaged_tar(refused_caltech, tmp_path, damage):
     path = miniatures.write_caltech(tmp_path / "in" / "101_ObjectCategories.tar.gz", images_per_class=1)
     path.write_bytes(damage(path.read_bytes()))
@@ -349,6 +339,6 @@ def test_damaged_tar(refused_caltech, tmp_path, damage):
 @pytest.mark.parametrize("damage", ["truncated", "bytes changed"])
 def test_damaged_zip(prepare, data_root, tmp_path, damage):
     path = miniatures.write_images_zip(tmp_path / "own.zip", images_per_class=1)
-    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    path.write_bytes(miniatures.DAMAGE[damage](path.read_bytes()))
     assert str(path) in refusal(prepare, "caltech101_16", archive=str(path))
     assert list(data_root.iterdir()) == []
