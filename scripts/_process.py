@@ -71,7 +71,7 @@ def _set_cuda_libraries() -> None:
 def _mkl_type() -> str | None:
     """The MKL in Paddle's wheel takes a slow path on AMD processors unless told which Intel one they are like.
 
-    A matrix product of 2048 x 2048 on one core of an EPYC with AVX-512, GFLOP/s: 42 untold, 113 as "5", 211 as "7".
+    "5" means one with AVX2, "7" one with AVX-512: a multiple of the speed either way.
     """
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""

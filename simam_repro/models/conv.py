@@ -1,4 +1,4 @@
-"""Convolution with a fast bias: on a CPU Paddle spends up to a quarter of a training step on adding it."""
+"""Convolution with a fast bias: on a CPU Paddle spends much of a training step on adding it."""
 
 from paddle import nn
 from paddle.nn import functional as F

@@ -1,5 +1,5 @@
 // SimAM, forward and backward, fused: one channel plane at a time, which stays in the processor's cache.
-// At the end the bias of a convolution, which Paddle's own CPU kernels add 30 times slower than this.
+// At the end the bias of a convolution, which Paddle's own CPU kernels add on one thread, slowly.
 //
 // With M neurons in a plane, n = max(M - 1, 1), d = x - mean, v = sum(d^2) / n, c = 1 / (4 (v + lambda)):
 //   z = c d^2 + 1/2,  s = sigmoid(z),  y = x s
