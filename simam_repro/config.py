@@ -67,6 +67,10 @@ class Data(_Section):
     augment: Augment = Augment()
     train_limit: Optional[int] = Field(None, ge=1, description="train on this many images, evenly spread; null: all")
     eval_limit: Optional[int] = Field(None, ge=1, description="evaluate on this many images, evenly spread; null: all")
+    validation_fraction: float = Field(
+        0.0, ge=0.0, le=0.5, description="share of the training images, evenly spread, that is not trained on: the "
+        "best epoch is chosen on it, and the eval images are looked at when all is trained; 0: it is chosen on them"
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _keys_fit_together(self):

@@ -179,20 +179,33 @@ def _to_tensor(array: np.ndarray) -> paddle.Tensor:
 
 @dataclass(frozen=True)
 class Loaders:
-    """The loaders of a data set, with what is needed to name their samples."""
+    """The loaders of a data set, with what is needed to name their samples.
+
+    `validation` has the part of the training images that is set aside, None without data.validation_fraction.
+    """
 
     data: PreparedData
     train: BatchLoader
     eval: BatchLoader
     eval_indices: np.ndarray
+    validation: BatchLoader | None = None
+
+    @property
+    def watched(self) -> BatchLoader:
+        """What every epoch is evaluated on and the best one chosen on."""
+        return self.validation or self.eval
+
+    @property
+    def watched_name(self) -> str:
+        return "validation" if self.validation else "eval"
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
         self.train.batch_sampler.set_epoch(epoch, skip)
 
     def open(self) -> None:
         """Do the work that is done once now, not when a loader is first iterated over."""
-        self.train.open()
-        self.eval.open()
+        for loader in filter(None, (self.train, self.validation, self.eval)):
+            loader.open()
 
 
 def build_loaders(
@@ -206,7 +219,13 @@ def build_loaders(
     mixup mixes the images of a share.
     """
     cache = PROJECT_ROOT / config.root / "cache" / data.name
-    train_indices, eval_indices = data.train.spread(config.train_limit), data.eval.spread(config.eval_limit)
+    train_indices, validation_indices = split_training(data.train, config)
+    eval_indices = data.eval.spread(config.eval_limit)
+
+    def plain_loader(split: Split, indices: np.ndarray) -> BatchLoader:
+        make = BatchMaker(ImageDataset(split, config, None, cache, indices))
+        return BatchLoader(make, EpochSampler(indices, config.batch_size, share=share), config.num_workers)
+
     train = BatchLoader(
         BatchMaker(
             ImageDataset(data.train, config, seed, cache, train_indices),
@@ -215,9 +234,15 @@ def build_loaders(
         EpochSampler(train_indices, config.batch_size, seed, config.drop_last, share),
         config.num_workers,
     )
-    evaluation = BatchLoader(
-        BatchMaker(ImageDataset(data.eval, config, None, cache, eval_indices)),
-        EpochSampler(eval_indices, config.batch_size, share=share),
-        config.num_workers,
-    )
-    return Loaders(data, train, evaluation, eval_indices)
+    validation = plain_loader(data.train, validation_indices) if len(validation_indices) else None
+    return Loaders(data, train, plain_loader(data.eval, eval_indices), eval_indices, validation)
+
+
+def split_training(split: Split, config: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images to train on and of those set aside by data.validation_fraction (at least one of them)."""
+    indices = split.spread(config.train_limit)
+    if not config.validation_fraction:
+        return indices, indices[:0]
+    count = max(1, round(config.validation_fraction * len(indices)))
+    aside = (2 * np.arange(count) + 1) * len(indices) // (2 * count)
+    return np.delete(indices, aside), indices[aside]

@@ -28,8 +28,8 @@ def evaluate(trained: Trained, batch_size: int | None = None, budget_s: float = 
         engine: what runs the network, a key of ENGINES.
     Returns:
         name, seed, attention, backbone, parameters, data, engine; checkpoint, its epoch and the recorded_top1 of
-        that epoch while training (None for a checkpoint within an epoch); images; loss (plain
-        cross-entropy, nats), top1, top5 (fractions); classes, per_class_accuracy (None for a class without
+        that epoch while training (None for a checkpoint within an epoch, or with data.validation_fraction); images;
+        loss (plain cross-entropy, nats), top1, top5 (fractions); classes, per_class_accuracy (None for a class without
         images), confusion_matrix (row true, column predicted); throughput in images/s, with the loading of
         the images (the measure of the original CIFAR-10 experiment) and of the network alone; environment.
     Raises:
@@ -66,7 +66,8 @@ def _first_images(loader):
 
 def _identity(trained: Trained) -> dict:
     experiment, state = trained.experiment, read_json(trained.checkpoint / STATE)
-    recorded = None if state["epoch_so_far"]["steps"] else state["records"][-1]["eval_acc"]
+    record = state["records"][-1] if state["records"] and not state["epoch_so_far"]["steps"] else {}
+    recorded = record.get("eval_acc") if record.get("evaluated_on", "eval") == "eval" else None
     return {
         "name": experiment.name,
         "seed": experiment.seed,

@@ -62,7 +62,7 @@ def _one_run(records):
     figure = new_figure(11, 4.4)
     panels = figure.subplots(1, 2)
     for panel, quantity, keys in zip(panels, (LOSS, ACCURACY), (("train_nll", "eval_loss"), ("train_acc", "eval_acc"))):
-        for key, label, look in zip(keys, ("train", "eval"), (OFF, ON)):
+        for key, label, look in zip(keys, ("train", _watched(records)), (OFF, ON)):
             _draw(panel, records, key, label, {"color": COLOURS[0], "marker": MARKERS[0], **look})
         _dress(panel, quantity)
     _add_legend(figure, panels[0])
@@ -72,14 +72,20 @@ def _one_run(records):
 def _several_runs(records, labels, looks):
     figure = new_figure(11, 7 + 0.22 * -(-len(labels) // 2))
     panels = figure.subplots(2, 2, sharex=True, sharey="col")
+    names = {"train": "train", "eval": " or ".join(sorted({_watched(run_records) for run_records in records}))}
     for row, half in enumerate(("train", "eval")):
         for column, (quantity, key) in enumerate(((LOSS, _loss_key(half)), (ACCURACY, f"{half}_acc"))):
             panel = panels[row, column]
             for run_records, label, look in zip(records, labels, looks):
                 _draw(panel, run_records, key, label, look)
-            _dress(panel, f"{half} {quantity}")
+            _dress(panel, f"{names[half]} {quantity}")
     _add_legend(figure, panels[0, 0])
     return figure
+
+
+def _watched(records: list[dict]) -> str:
+    """What the epochs were evaluated on: eval or validation images."""
+    return records[0].get("evaluated_on", "eval")
 
 
 def _loss_key(half: str) -> str:

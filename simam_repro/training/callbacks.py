@@ -92,7 +92,7 @@ class Terminal(paddle.callbacks.Callback):
             print(
                 f"{self.name}  epoch {record['epoch']:3d}/{self.epochs}  lr {record['lr']:.2e}  "
                 f"train loss {record['train_loss']:.4f} acc {record['train_acc']:6.2%}  "
-                f"eval loss {record['eval_loss']:.4f} acc {record['eval_acc']:6.2%} "
+                f"{record['evaluated_on']} loss {record['eval_loss']:.4f} acc {record['eval_acc']:6.2%} "
                 f"(best {best['eval_acc']:6.2%} at {best['epoch']})  "
                 f"{record['train_images_per_s']:.1f} images/s "
                 f"(waited for data {record['train_wait_seconds'] / record['train_seconds']:.1%})",

@@ -1,7 +1,7 @@
 """What is refused before a training starts."""
 
 from simam_repro.config import Data, Experiment
-from simam_repro.data.loaders import EpochSampler
+from simam_repro.data.loaders import EpochSampler, split_training
 from simam_repro.device import check_processes, wants_gpu
 from simam_repro.errors import UserError
 from simam_repro.runs import RunFolder
@@ -25,11 +25,14 @@ def check_start(experiment: Experiment, run: RunFolder, nproc: int, *, resume: b
 
 def check_batches(config: Data, data, nproc: int) -> None:
     """Raises UserError when a batch of the prepared `data` has too few images, or none, for `nproc` processes."""
-    for what, split, limit, drop_last in (
-        ("training", data.train, config.train_limit, config.drop_last),
-        ("eval", data.eval, config.eval_limit, False),
+    train, validation = split_training(data.train, config)
+    for what, indices, drop_last in (
+        ("training", train, config.drop_last),
+        ("validation", validation, False),
+        ("eval", data.eval.spread(config.eval_limit), False),
     ):
-        indices = split.spread(limit)
+        if what == "validation" and not config.validation_fraction:
+            continue
         sampler = EpochSampler(indices, config.batch_size, drop_last=drop_last)
         if not len(sampler):
             raise UserError(

@@ -114,8 +114,8 @@ def _fit(
         print(f"{experiment.name}: {header(environment)}", flush=True)
 
     _train(experiment, run, network, optimizer, recorder, state or {})
-    _write_predictions(run, network, loaders, ranks)
-    result = _summarise(experiment, network, data, recorder, device)
+    scores = _write_predictions(run, network, loaders, ranks)
+    result = _summarise(experiment, network, data, recorder, device, scores)
     result["weights"] = read_json(run.initial_weights) if experiment.model.weights else None
     if ranks.first:
         write_json(run.result, result)
@@ -198,24 +198,32 @@ def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder:
         callbacks += [log, Terminal(recorder, experiment.train.epochs, len(loaders.train), experiment.name)]
     with DeferredSignals() as signals:
         callbacks.append(Checkpoints(run, recorder, log, signals, experiment.train.checkpoint_steps))
-        model.fit(loaders.train, loaders.eval, epochs=remaining, verbose=0, callbacks=list(filter(None, callbacks)))
+        model.fit(loaders.train, loaders.watched, epochs=remaining, verbose=0, callbacks=list(filter(None, callbacks)))
 
 
-def _write_predictions(run: RunFolder, network, loaders, ranks: Ranks) -> None:
-    logits_final = _all_logits(network, loaders, ranks)
+def _write_predictions(run: RunFolder, network, loaders, ranks: Ranks) -> dict:
+    """predictions.npz; returns {"final": {"eval_loss", "eval_acc"}, "best": ...}, of those predictions."""
+    logits = {"final": _all_logits(network, loaders, ranks)}
     load_weights(run.best, network)
-    logits_best = _all_logits(network, loaders, ranks)
-    if not ranks.first:
-        return
+    logits["best"] = _all_logits(network, loaders, ranks)
     split, indices = loaders.data.eval, loaders.eval_indices
-    with atomic_path(run.predictions) as temporary:
-        np.savez_compressed(
-            temporary,
-            sample_ids=np.array(split.ids)[indices],
-            labels=split.labels[indices],
-            logits_final=logits_final,
-            logits_best=logits_best,
-        )
+    labels = split.labels[indices]
+    if ranks.first:
+        with atomic_path(run.predictions) as temporary:
+            np.savez_compressed(
+                temporary,
+                sample_ids=np.array(split.ids)[indices],
+                labels=labels,
+                logits_final=logits["final"],
+                logits_best=logits["best"],
+            )
+    return {which: _scores(values, labels) for which, values in logits.items()}
+
+
+def _scores(logits: np.ndarray, labels: np.ndarray) -> dict:
+    means = EpochMeans()
+    rows = means.compute(paddle.to_tensor(logits), paddle.to_tensor(labels.astype(np.int64)))
+    return dict(zip(("eval_loss", "eval_acc"), means.update(*(row.numpy() for row in rows))))
 
 
 def _all_logits(network, loaders, ranks: Ranks) -> np.ndarray:
@@ -227,8 +235,18 @@ def _all_logits(network, loaders, ranks: Ranks) -> np.ndarray:
     return ranks.total(logits)
 
 
-def _summarise(experiment: Experiment, network, data, recorder: Recorder, device: str) -> dict:
-    records, final, best = recorder.records, recorder.records[-1], recorder.best
+def _summarise(experiment: Experiment, network, data, recorder: Recorder, device: str, scores: dict) -> dict:
+    """The content of result.json. `scores`: what the predictions say of the eval images.
+
+    Without a validation part the records say the same of them, as the epochs saw them.
+    """
+    records, watched = recorder.records, recorder.loaders.watched_name
+    final, best = records[-1], recorder.best
+
+    def eval_scores(which: str, record: dict) -> dict:
+        if watched == "eval":
+            return {key: record[key] for key in ("eval_acc", "eval_loss")}
+        return {**scores[which], "validation_acc": record["eval_acc"]}
 
     def images_per_s(half: str) -> float:
         seconds = [record[f"{half}_seconds"] for record in records]
@@ -242,9 +260,11 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, device
         "attention": experiment.model.attention,
         "backbone": experiment.model.backbone,
         "parameters": count_parameters(network),
-        "final": {key: final[key] for key in ("epoch", "train_acc", "eval_acc", "eval_loss")},
+        "final": {"epoch": final["epoch"], "train_acc": final["train_acc"], **eval_scores("final", final)},
         "best": {
-            **{key: best[key] for key in ("epoch", "eval_acc", "eval_loss")},
+            "epoch": best["epoch"],
+            **eval_scores("best", best),
+            "chosen_on": watched,
             "target_reached": best["eval_acc"] > experiment.train.best_from,
         },
         "train_images_per_s": images_per_s("train"),
@@ -258,8 +278,13 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, device
             **data.describe(),
             "train_images": len(recorder.loaders.train.batch_sampler.indices),
             "eval_images": len(recorder.loaders.eval_indices),
+            **_validation_images(recorder.loaders),
         },
     }
+
+
+def _validation_images(loaders) -> dict:
+    return {"validation_images": len(loaders.validation.batch_sampler.indices)} if loaders.validation else {}
 
 
 def _wait_fraction(records: list[dict]) -> float:

@@ -35,7 +35,8 @@ class Recorder(paddle.callbacks.Callback):
 
     A record: epoch, lr (of the last step), train_loss (the objective, label smoothing included),
     train_nll and eval_loss (plain cross-entropy), train_acc, eval_acc (fractions), all means over all
-    samples; train_last_batch_loss, eval_last_batch_loss (the objective; what hapi, and so the original
+    samples; evaluated_on, whose samples those of eval_* are: "eval", or "validation" with data.validation_fraction;
+    train_last_batch_loss, eval_last_batch_loss (the objective; what hapi, and so the original
     experiments, would report); train_seconds, eval_seconds, train_images_per_s, eval_images_per_s;
     train_wait_seconds, the part of train_seconds in which the network waited for images.
 
@@ -84,7 +85,7 @@ class Recorder(paddle.callbacks.Callback):
 
     @property
     def best(self) -> dict:
-        """The record of the best eval accuracy, the earliest of equals; the last while none beats the target."""
+        """The record of the best `eval_acc`, the earliest of equals; the last while none beats the target."""
         beating = [record for record in self.records if record["eval_acc"] > self.best_from]
         return max(beating, key=lambda record: record["eval_acc"]) if beating else self.records[-1]
 
@@ -150,12 +151,15 @@ class Recorder(paddle.callbacks.Callback):
 
     def on_eval_end(self, logs=None):
         so_far, ranks = self.so_far, self.ranks
-        nll, accuracy = (ranks.total(self._eval_sums) / len(self.loaders.eval_indices)).tolist()
+        images = len(self.loaders.watched.batch_sampler.indices)
+        nll, accuracy = (ranks.total(self._eval_sums) / images).tolist()
         last_loss = ranks.mean(float(logs["loss"][0]), self._eval_images - self._eval_images_before)
         seconds = time.perf_counter() - self._eval_began
         if not math.isfinite(nll):
             self.check_weights()
-            raise RunError(f"the eval loss is {nll} {self._place}: the network's outputs overflow. {REMEDY}")
+            raise RunError(
+                f"the {self.loaders.watched_name} loss is {nll} {self._place}: the network's outputs overflow. {REMEDY}"
+            )
         self.records.append(
             {
                 "epoch": self.epoch,
@@ -167,11 +171,12 @@ class Recorder(paddle.callbacks.Callback):
                 "train_seconds": so_far.seconds,
                 "train_wait_seconds": so_far.wait_seconds,
                 "train_images_per_s": so_far.images / so_far.seconds,
+                "evaluated_on": self.loaders.watched_name,
                 "eval_loss": nll,
                 "eval_acc": accuracy,
                 "eval_last_batch_loss": last_loss,
                 "eval_seconds": seconds,
-                "eval_images_per_s": len(self.loaders.eval_indices) / seconds,
+                "eval_images_per_s": images / seconds,
             }
         )
         self.so_far = EpochSoFar()

@@ -15,7 +15,7 @@ EPOCH_TAGS = {
     "train/loss": "train_loss",  # the objective, label smoothing included
     "train/cross_entropy": "train_nll",  # comparable with eval/loss
     "train/accuracy": "train_acc",
-    "eval/loss": "eval_loss",
+    "eval/loss": "eval_loss",  # validation/... with data.validation_fraction
     "eval/accuracy": "eval_acc",
     "speed/train_images_per_s": "train_images_per_s",
     "speed/eval_images_per_s": "eval_images_per_s",
@@ -103,7 +103,7 @@ class VisualDLLog(paddle.callbacks.Callback):
         if self.size is not None:  # resumed: the log has the rest
             return
         flat = self.experiment.to_flat()
-        self.writer.add_hparams({key: flat[key] for key in HPARAMS}, list(EPOCH_TAGS))
+        self.writer.add_hparams({key: flat[key] for key in HPARAMS}, [self._tag(tag) for tag in EPOCH_TAGS])
         self.writer.add_text("config", self.experiment.to_yaml(), step=0)
         split = self.recorder.loaders.data.train
         for position, index in enumerate(split.spread(SAMPLES)):
@@ -119,7 +119,10 @@ class VisualDLLog(paddle.callbacks.Callback):
     def on_eval_end(self, logs=None):
         record = self.recorder.records[-1]
         for tag, key in EPOCH_TAGS.items():
-            self.writer.add_scalar(tag, record[key], record["epoch"])
+            self.writer.add_scalar(self._tag(tag), record[key], record["epoch"])
+
+    def _tag(self, tag: str) -> str:
+        return tag.replace("eval/", f"{self.recorder.loaders.watched_name}/")
 
     def flush(self) -> int:
         """See `_LogFile.flush`: what a checkpoint remembers, for the run to go on from."""
