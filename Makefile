@@ -31,7 +31,7 @@ EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage test-slow test-paddle26 $(EXPERIMENTS) \
         caltech-towernet-off cifar-alexnet-off \
-        evaluate export predict curves attention summary matrix keep kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl bench lock clean
+        evaluate export predict curves attention summary matrix keep report kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "%-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -119,6 +119,9 @@ kill-test: $(READY)  ## kill training at random moments and at every change of t
 
 keep: $(READY)  ## copy the small files of complete runs to results/ (RUN="A B ...")
 	$(PY) scripts/keep_results.py $(RUN)
+
+report: $(READY)  ## build results/report.html and the README's table from results/ and benchmarks/results/
+	$(PY) scripts/report.py $(ARGS)
 
 notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks anew (2 minutes)
 	$(PY) scripts/build_notebooks.py $(ARGS)

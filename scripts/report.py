@@ -1,0 +1,31 @@
+"""Build results/report.html from results/ and benchmarks/results/, and the README's table from the same files."""
+
+import argparse
+from pathlib import Path
+
+import _cli
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--results", type=Path, default=_cli.PROJECT_ROOT / "results", metavar="DIR", help="default: results/"
+    )
+    parser.add_argument("--output", type=Path, metavar="HTML", help="default: report.html in the results")
+    parser.add_argument("--readme", type=Path, default=_cli.PROJECT_ROOT / "README.md", metavar="FILE")
+    arguments = parser.parse_args()
+
+    from simam_repro.errors import UserError
+    from simam_repro.reporting.readme import update_readme
+    from simam_repro.reporting.report import write_report
+
+    if not arguments.results.is_dir():
+        raise UserError(f"{arguments.results} is no folder of results")
+    output = arguments.output or arguments.results / "report.html"
+    write_report(output, arguments.results)
+    update_readme(arguments.readme, arguments.results)
+    print(f"{_cli.relative(output)}; the table of {_cli.relative(arguments.readme)}")
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -1,0 +1,46 @@
+"""The README's table of results, from the same files as the report."""
+
+from pathlib import Path
+
+from simam_repro.errors import UserError
+from simam_repro.reporting.report import interval, percent, points
+from simam_repro.reporting.results import RESULTS, read_sweeps
+from simam_repro.reporting.style import STAND_IN_NOTE
+from simam_repro.storage import write_text
+
+BEGIN, END = "<!-- results: written by `make report` -->", "<!-- end of results -->"
+HEAD = ("what", "n", "off", "on", "on minus off (points)", "95 % interval")
+
+
+def results_table(results: Path = RESULTS) -> str:
+    """A line for each comparison: final epoch, accuracy on the eval images."""
+    rows = [HEAD, ("---",) * len(HEAD)]
+    for sweep in read_sweeps(results):
+        rows += [_row(f"results/{sweep.name}", comparison) for comparison in sweep.comparisons]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _row(folder: str, comparison: dict) -> tuple[str, ...]:
+    final = comparison["final"]
+    title = f"[{comparison['title']}]({folder})"
+    if comparison["data"]["stand_in"]:
+        title += f" ({STAND_IN_NOTE})"
+    sides = [
+        percent(final[half]["mean"]) + (f" ± {100 * final[half]['sd']:.2f}" if comparison["n"] > 1 else "")
+        for half in ("off", "on")
+    ]
+    difference = final["difference"]
+    return (title, str(comparison["n"]), *sides, points(difference["mean"]), interval(difference["t_interval"]))
+
+
+def with_table(text: str, table: str) -> str:
+    """The README's text with its table replaced. Raises UserError without the two markers."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise UserError(f"README.md has lost the lines {BEGIN} and {END}; put them back where the table belongs")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def update_readme(readme: Path, results: Path = RESULTS) -> None:
+    write_text(readme, with_table(readme.read_text(encoding="utf-8"), results_table(results)))

@@ -1,0 +1,190 @@
+"""results/report.html: one file that says what was measured, how sure it is, and how to measure it again."""
+
+from pathlib import Path
+
+import jinja2
+
+from simam_repro.reporting import published, report_figures
+from simam_repro.reporting.results import BENCHMARKS, RESULTS, Sweep, read_benchmarks, read_sweeps
+from simam_repro.reporting.style import STAND_IN_NOTE
+from simam_repro.storage import write_text
+
+TEMPLATES = Path(__file__).parent / "templates"
+# The full recipes, for a GPU: command, what, and the time to expect. None has been run: the times are the
+# FLOPs (forward and backward: 3 times `make summary`'s) at 2 TFLOP/s, a tenth of what such GPUs can do at most.
+FULL_RECIPES = (
+    ("make sweep-caltech-towernet", "TowerNet, Caltech101-16, 256 pixels, 100 epochs, 5 seeds, off and on", "1 hour"),
+    ("make sweep-cifar-alexnet", "AlexNet, CIFAR-10, 128 pixels, 50 epochs, 5 seeds, off and on", "2 hours"),
+)
+
+
+def write_report(path, results: Path = RESULTS, benchmarks: Path = BENCHMARKS) -> None:
+    """Write the report on the sweeps below `results` and the benchmarks to `path`."""
+    sweeps = read_sweeps(results)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(percent=percent, points=points, interval=interval, duration=duration)
+    pairs = [(sweep, comparison) for sweep in sweeps for comparison in sweep.comparisons]
+    page = environment.get_template("report.html").render(
+        answer=answer([comparison for _, comparison in pairs]),
+        forest=_forest(pairs) if pairs else None,
+        pairs=[_pair(sweep, comparison) for sweep, comparison in pairs],
+        recipes=recipe_rows(sweeps),
+        robustness=[_robustness(sweep, one) for sweep in sweeps if sweep.robustness for one in _compared(sweep)],
+        attention=[(sweep.name, report_figures.as_png(path)) for sweep in sweeps for path in _attention_maps(sweep)],
+        speed=_speed(read_benchmarks(benchmarks)),
+        published=published,
+        full_recipes=FULL_RECIPES,
+        sweeps=sweeps,
+        stand_in_note=STAND_IN_NOTE,
+    )
+    write_text(Path(path), page)
+
+
+def answer(comparisons: list[dict]) -> list[str]:
+    """The answer so far in plain words, from the intervals of the final accuracies alone."""
+    real = [comparison for comparison in comparisons if not comparison["data"]["stand_in"]]
+    repeated = [comparison for comparison in real if comparison["n"] > 1]
+    if not real:
+        return ["Nothing has been measured on real data yet."]
+    lines = []
+    if repeated:
+        shown = [comparison for comparison in repeated if effect(comparison)]
+        if shown:
+            lines.append(
+                f"In {len(shown)} of {len(repeated)} comparisons with repeated seeds the 95 % intervals of the final "
+                f"accuracy exclude zero. Of 20 such intervals one does so by chance."
+            )
+        else:
+            lines.append(
+                f"No measurable effect so far: in none of the {len(repeated)} comparison(s) with repeated seeds do the "
+                f"95 % intervals of the final accuracy exclude zero."
+            )
+        lines += [comparison["final"]["sentence"] for comparison in repeated]
+    if len(repeated) < len(real):
+        lines.append(
+            f"{len(real) - len(repeated)} more comparison(s) have one run a side, which says nothing about a "
+            f"difference between seeds; they are listed for completeness."
+        )
+    return lines
+
+
+def effect(comparison: dict) -> bool:
+    """Whether both 95 % intervals of the final accuracy's difference, over seeds and over images and seeds, exclude 0."""
+    difference = comparison["final"]["difference"]
+    intervals = (difference["t_interval"], difference["images_and_seeds_interval"])
+    return all(interval and (interval[0] > 0 or interval[1] < 0) for interval in intervals)
+
+
+def percent(fraction: float, digits: int = 2) -> str:
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def points(fraction: float | None, digits: int = 2) -> str:
+    """A difference of accuracies, with its sign."""
+    return "–" if fraction is None else f"{100 * fraction:+.{digits}f}"
+
+
+def interval(bounds, digits: int = 2) -> str:
+    return f"{points(bounds[0], digits)} to {points(bounds[1], digits)}" if bounds else "none (one run a side)"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _forest(pairs) -> str:
+    rows = []
+    for _, comparison in pairs:
+        difference = comparison["final"]["difference"]
+        repeated = comparison["n"] > 1
+        bounds = difference["t_interval"] if repeated else difference["images_and_seeds_interval"]
+        rows.append(
+            {
+                "label": f"{comparison['title']}, n = {comparison['n']}",
+                "difference": 100 * difference["mean"],
+                "interval": bounds and [100 * bound for bound in bounds],
+                "filled": repeated,
+            }
+        )
+    return report_figures.forest(rows)
+
+
+def _pair(sweep: Sweep, comparison: dict) -> dict:
+    halves = {
+        half: [sweep.runs[comparison[half], seed].read_metrics() for seed in comparison["seeds"]]
+        for half in ("off", "on")
+    }
+    return {
+        "sweep": sweep,
+        "comparison": comparison,
+        "effect": effect(comparison),
+        "paired": report_figures.paired(comparison["seeds"], comparison["final"]),
+        "curves": report_figures.mean_curves(halves),
+        "wall_s": sum(map(sum, comparison["wall_s"].values())),
+    }
+
+
+FAITHFUL = "faithful_"
+
+
+def recipe_rows(sweeps: list[Sweep]) -> list[dict]:
+    """Runs of the original's recipe beside the runs of the corrected one with the same seed, size and epochs."""
+    runs = [(name, seed, run) for sweep in sweeps for (name, seed), run in sweep.runs.items()]
+    return [
+        {"name": corrected, "seed": seed, "faithful": ours.read_result(), "corrected": theirs.read_result()}
+        for name, seed, ours in runs
+        for corrected, other_seed, theirs in runs
+        if (name, seed) == (FAITHFUL + corrected, other_seed)
+        and _same_scale(ours.read_experiment(), theirs.read_experiment())
+    ]
+
+
+def _same_scale(one, other) -> bool:
+    def scale(experiment):
+        data = experiment.data
+        return data.image_size, data.train_limit, data.eval_limit, experiment.train.epochs
+
+    return scale(one) == scale(other)
+
+
+def _compared(sweep: Sweep) -> list[dict]:
+    return sweep.robustness["comparisons"]
+
+
+def _robustness(sweep: Sweep, comparison: dict) -> dict:
+    return {
+        "sweep": sweep,
+        "comparison": comparison,
+        "images": sweep.robustness["images"],
+        "checkpoint": sweep.robustness["checkpoint"],
+        "figure": report_figures.robustness(comparison),
+    }
+
+
+def _attention_maps(sweep: Sweep) -> list[Path]:
+    return sorted(sweep.folder.glob("attention*.png"))
+
+
+def _speed(benchmarks: dict[str, dict]) -> dict | None:
+    """What of the benchmarks the report shows: training speed and the operator's."""
+    if not {"training", "simam_operator"} <= benchmarks.keys():
+        return None
+    training, operator = benchmarks["training"], benchmarks["simam_operator"]
+    figures = []
+    for row in training["rows"]:
+        if not row["case"].endswith("training"):
+            continue
+        bars = [(side, values["median"], _colour(side)) for side, values in row["images_per_s"].items()]
+        figures.append((row["case"], report_figures.speed_bars(bars, "training images/s, median")))
+    return {"figures": figures, "training": training, "operator": operator}
+
+
+def _colour(side: str) -> str:
+    if side.startswith("this project"):
+        return report_figures.ON
+    return report_figures.OFF if side.startswith("PyTorch") else report_figures.MUTED
