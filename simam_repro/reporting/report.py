@@ -72,7 +72,7 @@ def answer(comparisons: list[dict]) -> list[str]:
 
 
 def effect(comparison: dict) -> bool:
-    """Whether both 95 % intervals of the final accuracy's difference, over seeds and over images and seeds, exclude 0."""
+    """Whether both 95 % intervals of the final difference, over seeds and over images and seeds, exclude 0."""
     difference = comparison["final"]["difference"]
     intervals = (difference["t_interval"], difference["images_and_seeds_interval"])
     return all(interval and (interval[0] > 0 or interval[1] < 0) for interval in intervals)
