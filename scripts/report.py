@@ -1,4 +1,4 @@
-"""Build results/report.html from results/ and benchmarks/results/, and the README's table from the same files."""
+"""Build results/report.html from results/ and benchmarks/results/, and the table of both READMEs from the same files."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ def main():
         "--results", type=Path, default=_cli.PROJECT_ROOT / "results", metavar="DIR", help="default: results/"
     )
     parser.add_argument("--output", type=Path, metavar="HTML", help="default: report.html in the results")
-    parser.add_argument("--readme", type=Path, default=_cli.PROJECT_ROOT / "README.md", metavar="FILE")
+    parser.add_argument("--readme", type=Path, action="append", metavar="FILE", help="default: both READMEs")
     arguments = parser.parse_args()
 
     from simam_repro.errors import UserError
@@ -23,8 +23,10 @@ def main():
         raise UserError(f"{arguments.results} is no folder of results")
     output = arguments.output or arguments.results / "report.html"
     write_report(output, arguments.results)
-    update_readme(arguments.readme, arguments.results)
-    print(f"{_cli.relative(output)}; the table of {_cli.relative(arguments.readme)}")
+    readmes = arguments.readme or sorted(_cli.PROJECT_ROOT.glob("README*.md"))
+    for readme in readmes:
+        update_readme(readme, arguments.results)
+    print(f"{_cli.relative(output)}; the table of {', '.join(str(_cli.relative(readme)) for readme in readmes)}")
 
 
 if __name__ == "__main__":

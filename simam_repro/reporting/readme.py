@@ -1,4 +1,4 @@
-"""The README's table of results, from the same files as the report."""
+"""The table of results in the READMEs, from the same files as the report."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def with_table(text: str, table: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise UserError(f"README.md has lost the lines {BEGIN} and {END}; put them back where the table belongs")
+        raise UserError(f"a README has lost the lines {BEGIN} and {END}; put them back where the table belongs")
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
