@@ -1,4 +1,4 @@
-"""Build results/report.html from results/ and benchmarks/results/, and the table of both READMEs from the same files."""
+"""Build results/report.html from results/ and benchmarks/results/, and the table of the READMEs from the same."""
 
 import argparse
 from pathlib import Path
