@@ -35,9 +35,14 @@ def resume_command() -> str:
     return shlex.join(words if {"--resume", "--finish"} & set(words) else [*words, "--resume"])
 
 
-def run(main) -> None:
-    """Call `main()` as a program: exit 2 and one message for bad input, 130 for Ctrl-C, 143 for SIGTERM, else 1."""
-    prepare_process()
+def run(main, computes: bool = True) -> None:
+    """Call `main()` as a program: exit 2 and one message for bad input, 130 for Ctrl-C, 143 for SIGTERM, else 1.
+
+    Args:
+        computes: whether it loads Paddle, for which the process is prepared; else its environment stays the user's.
+    """
+    if computes:
+        prepare_process()
     try:
         main()
     except UserError as error:

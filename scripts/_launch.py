@@ -16,14 +16,13 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from _process import processors
+from _process import THREADS, processors
 
 from simam_repro.errors import RunError, UserError
 from simam_repro.locks import locked
 
 RANK = Path(__file__).with_name("_rank.py")
 TASK, CONFIG, FAILURE = "task.json", "experiment.yaml", "failure.json"
-THREADS = ("FLAGS_paddle_num_threads", "MKL_NUM_THREADS")
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 ERRORS = {"UserError": UserError, "RunError": RunError}
 

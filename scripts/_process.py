@@ -21,6 +21,7 @@ ALLOCATOR = ":".join(
 )
 # What MKL uses when it takes a processor for a Skylake server.
 AVX512 = {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
+THREADS = ("FLAGS_paddle_num_threads", "MKL_NUM_THREADS")
 STARTED_AGAIN = "SIMAM_REPRO_STARTED_AGAIN"
 
 # Warnings that Paddle gives about itself; none concerns a user of this project.
@@ -46,13 +47,17 @@ def prepare_process() -> None:
 
 def set_paddle_defaults() -> None:
     """Those that a process can still take once it runs (a notebook's kernel)."""
-    threads = str(processors())
-    os.environ.setdefault("FLAGS_paddle_num_threads", threads)
-    os.environ.setdefault("MKL_NUM_THREADS", threads)
+    set_threads(os.environ)
     if mkl_type := _mkl_type():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", mkl_type)
     for message in PADDLE_CHATTER:
         warnings.filterwarnings("ignore", message=message)
+
+
+def set_threads(environment, processes: int = 1) -> None:
+    """Give a process that is one of several at the same time its share of the processors."""
+    for name in THREADS:
+        environment.setdefault(name, str(max(processors() // processes, 1)))
 
 
 def processors() -> int:

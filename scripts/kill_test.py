@@ -88,10 +88,9 @@ def outcome(run_dir) -> dict:
 
 def finished(run_dir) -> bool:
     """Whether it died after its last file was there, so that nothing is left to resume."""
-    from simam_repro.reporting import figures_complete
     from simam_repro.runs import RunFolder
 
-    return RunFolder(run_dir).complete and figures_complete(RunFolder(run_dir))
+    return RunFolder(run_dir).finished
 
 
 def differences(expected: dict, found: dict) -> list[str]:

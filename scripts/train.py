@@ -39,7 +39,7 @@ def main():
 
     from simam_repro.data import prepare_data
     from simam_repro.locks import locked
-    from simam_repro.reporting import figures_complete, summary_line, write_figures
+    from simam_repro.reporting import summary_line, write_figures
     from simam_repro.runs import RUNS_ROOT, SMOKE_ROOT, RunFolder, default_run_dir
     from simam_repro.storage import full_disk_explained
     from simam_repro.training import fit
@@ -55,12 +55,12 @@ def main():
     trained = resume and run.complete
     if trained:
         run.check_experiment(experiment)
-        if finish and figures_complete(run):
+        if finish and run.finished:
             print(f"{_cli.relative(run_dir)} is complete")
             return
     data = prepare_data(experiment.data, _cli.archive_folders())
     try:
-        if trained and not figures_complete(run):  # it died while they were drawn
+        if trained and not run.finished:  # it died while they were drawn
             result = run.read_result()
         else:
             how = {"resume": resume, "overwrite": arguments.overwrite or throwaway}

@@ -14,16 +14,21 @@ from simam_repro.errors import UserError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
+# Side in pixels of the smallest image that a network takes: below it one of its maps would vanish (AlexNet: its last
+# one would be smaller than 3x3).
+SMALLEST_IMAGE = {"towernet": 128, "alexnet": 121, "resnet50": 32, "vgg19": 32, "mobilenet_v2": 32}
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 RGB = tuple[float, float, float]
 PathText = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f]*$")]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     # Strict: `epochs: yes` or `flip: "0.5"` is a mistake, not a number.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
-class Augment(_Section):
+class Augment(Section):
     """Random changes to a training image, in the order they are applied."""
 
     resize: Optional[int] = Field(
@@ -45,7 +50,7 @@ class Augment(_Section):
         return self
 
 
-class Data(_Section):
+class Data(Section):
     dataset: Literal["caltech101_16", "cifar10", "shapes16", "folder"] = "caltech101_16"
     root: PathText = Field("data", description="where archives and unpacked sets live; relative to the project")
     archive: Optional[PathText] = Field(None, description="use this archive; null: search, then download")
@@ -84,7 +89,7 @@ class Data(_Section):
         return self
 
 
-class Model(_Section):
+class Model(Section):
     backbone: Literal["towernet", "alexnet", "resnet50", "vgg19", "mobilenet_v2"] = "towernet"
     attention: Literal["none", "simam"] = Field("none", description="the one switch between the halves of a pair")
     # Far below 1e-12 its inverse square, which is in the gradient, overflows 32 bits.
@@ -99,7 +104,7 @@ class Model(_Section):
     )
 
 
-class Optim(_Section):
+class Optim(Section):
     name: Literal["momentum", "sgd", "adam"] = "momentum"
     learning_rate: float = Field(0.01, gt=0.0, le=10.0)
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="for momentum only")
@@ -111,7 +116,7 @@ class Optim(_Section):
     )
 
 
-class Train(_Section):
+class Train(Section):
     epochs: int = Field(100, ge=1, le=100_000)
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     mixup_alpha: float = Field(0.0, ge=0.0, le=100.0, description="mixup with lambda from Beta(alpha, alpha); 0: off")
@@ -137,15 +142,15 @@ class Train(_Section):
         return self
 
 
-class Logging(_Section):
+class Logging(Section):
     visualdl: bool = True
     step_interval: int = Field(10, ge=1, description="log loss and lr of every n-th training step")
 
 
-class Experiment(_Section):
+class Experiment(Section):
     """Everything that decides a run's numbers. Training twice from one Experiment gives them twice."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
+    name: str = Field(pattern=NAME_PATTERN, max_length=100)
     seed: int = Field(0, ge=0, lt=2**31)
     data: Data = Data()
     model: Model = Model()
@@ -176,11 +181,33 @@ def load_config(path, overrides=()) -> Experiment:
 
 def build_experiment(values: dict, origin: str = "experiment") -> Experiment:
     """Validate a nested dict. Raises UserError that names every wrong key and its remedy."""
+    return validated(Experiment, values, f"{origin} is not a valid experiment", "--print-config lists all keys")
+
+
+def validated(schema: type[Section], values: dict, refusal: str, all_keys: str) -> Section:
+    """`values` as a `schema`.
+
+    Args:
+        refusal: how the message begins.
+        all_keys: what it says of an unknown key that is like none.
+    Raises:
+        UserError: names every wrong key and its remedy.
+    """
     try:
-        return Experiment.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {_describe(problem)}" for problem in error.errors()]
-        raise UserError("\n".join([f"{origin} is not a valid experiment:", *lines])) from None
+        lines = [f"  {_describe(problem, schema, all_keys)}" for problem in error.errors()]
+        raise UserError("\n".join([f"{refusal}:", *lines])) from None
+
+
+def check_image_size(model: Model, image_size: int) -> None:
+    """Raises UserError when images of `image_size` x `image_size` pixels are too small for the network."""
+    smallest = SMALLEST_IMAGE[model.backbone]
+    if image_size < smallest:
+        raise UserError(
+            f"data.image_size: {image_size} is too small for model.backbone: {model.backbone}, "
+            f"which needs at least {smallest}"
+        )
 
 
 def smoke(experiment: Experiment) -> Experiment:
@@ -196,13 +223,11 @@ def smoke(experiment: Experiment) -> Experiment:
     )
 
 
-def _describe(problem: dict) -> str:
+def _describe(problem: dict, schema: type[Section], all_keys: str) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
     if problem["type"] == "extra_forbidden":
-        nearest = _nearest_key(key)
-        return f"{_cut(key)}: unknown key; " + (
-            f"did you mean {nearest}?" if nearest else "--print-config lists all keys"
-        )
+        nearest = _nearest_key(key, schema)
+        return f"{_cut(key)}: unknown key; " + (f"did you mean {nearest}?" if nearest else all_keys)
     if problem["type"] == "missing":
         return f"{key}: missing; add it"
     if problem["type"] == "model_type":
@@ -228,20 +253,20 @@ _ELSEWHERE = {
 }  # fmt: skip
 
 
-def _nearest_key(key: str) -> str | None:
-    known = _ELSEWHERE.get(key.rpartition(".")[2])
+def _nearest_key(key: str, schema: type[Section]) -> str | None:
+    known = _ELSEWHERE.get(key.rpartition(".")[2]) if schema is Experiment else None
     if known or len(key) > 100:
         return known
     # A key in a section is no misspelt section.
-    candidates = [name for name in _known_keys() if "." in name or "." not in key]
+    candidates = [name for name in _known_keys(schema) if "." in name or "." not in key]
     return next(iter(difflib.get_close_matches(key, candidates, n=1, cutoff=0.4)), None)
 
 
-def _known_keys(section=Experiment, prefix="") -> list[str]:
+def _known_keys(section: type[Section], prefix="") -> list[str]:
     keys = []
     for name, field in section.model_fields.items():
         keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             keys += _known_keys(field.annotation, f"{prefix}{name}.")
     return keys
 

@@ -100,9 +100,7 @@ def _load_with_bases(path: Path, seen: tuple, loaded: list) -> dict:
     loaded.append(path)
     if len(loaded) > MAX_FILES:
         raise UserError(f"{path}: more than {MAX_FILES} bases; remove some `base:` entries")
-    values = _parse_yaml(text, str(path))
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: a config is a mapping with keys like name, seed, data, model, optim, train, logging")
+    values = _mapping(text, path, "a config", "name, seed, data, model, optim, train, logging")
     bases = values.pop("base", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -111,6 +109,24 @@ def _load_with_bases(path: Path, seen: tuple, loaded: list) -> dict:
     for base in bases:
         merged = _merge(merged, _load_with_bases(path.parent / base, (*seen, path.resolve()), loaded))
     return _merge(merged, values)
+
+
+def load_mapping(path: Path, what: str, keys: str) -> dict:
+    """The keys of a YAML file that has no bases.
+
+    Args:
+        what: what the file is, for the message, and its `keys`.
+    Raises:
+        UserError: a file that cannot be read, is no YAML or no mapping, or stands for too much.
+    """
+    return _mapping(_read_text(path), path, what, keys)
+
+
+def _mapping(text: str, path: Path, what: str, keys: str) -> dict:
+    values = _parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: {what} is a mapping with keys like {keys}")
+    return values
 
 
 def _similar_configs(path: Path) -> str:

@@ -34,6 +34,18 @@ def locked(folder):
                 folder.rmdir()
 
 
+def holder(folder) -> str | None:
+    """The number of the process that holds `folder`; None when it is free."""
+    try:
+        with open(Path(folder) / LOCK) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return (Path(folder) / LOCK).read_text() or "(unknown)"
+    except OSError:  # no such file, or no locks on this file system
+        pass
+    return None
+
+
 def _take(folder: Path):
     """The lock file of `folder`, open and locked. (Not filelock's: that empties the file, which names the holder.)"""
     while True:

@@ -13,6 +13,7 @@ from simam_repro.storage import is_temporary, read_json
 
 RUNS_ROOT = PROJECT_ROOT / "runs"
 SMOKE_ROOT = PROJECT_ROOT / ".smoke"  # not below runs/, whose curves VisualDL shows
+RUN_FIGURES = ("curves.png", "samples.png", "predictions.png", "confusion.png")
 
 
 def default_run_dir(experiment: Experiment, root: Path = RUNS_ROOT) -> Path:
@@ -63,18 +64,26 @@ class RunFolder:
     def complete(self) -> bool:
         return self.result.is_file()
 
+    @property
+    def finished(self) -> bool:
+        """Complete, with all of its figures: nothing is left to do."""
+        return self.complete and all((self.figures / name).is_file() for name in RUN_FIGURES)
+
     def read_experiment(self) -> Experiment:
         return load_config(self._need(self.config))
 
     def check_experiment(self, experiment: Experiment) -> None:
         """Raises UserError, naming the keys, when the run was started from another experiment."""
-        ours, theirs = experiment.to_flat(), self.read_experiment().to_flat()
-        differing = [key for key in ours if ours[key] != theirs.get(key)]
-        if differing:
+        if differing := self.differing_keys(experiment):
             raise UserError(
                 f"{self.path} was started with another config: {', '.join(differing)} differ; "
                 f"repeat its overrides, or use another --run-dir"
             )
+
+    def differing_keys(self, experiment: Experiment) -> list[str]:
+        """The keys in which the experiment that the run was started from is another."""
+        ours, theirs = experiment.to_flat(), self.read_experiment().to_flat()
+        return [key for key in ours if ours[key] != theirs.get(key)]
 
     def read_result(self) -> dict:
         return read_json(self._need(self.result))

@@ -10,7 +10,7 @@ from paddle import nn
 from PIL import Image
 from visualdl import LogReader
 
-from simam_repro.config import Model, build_experiment
+from simam_repro.config import SMALLEST_IMAGE, Model, build_experiment
 from simam_repro.errors import UserError
 from simam_repro.evaluation import load_trained
 from simam_repro.evaluation.attention import FEATURE_LAYERS, grad_cam, grad_cam_layer, simam_layers, weight_maps
@@ -128,7 +128,7 @@ def test_grad_cam_needs_a_feature_map():
 
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
 def test_every_backbone_has_a_feature_layer(backbone):
-    size = BACKBONES[backbone].min_image_size
+    size = SMALLEST_IMAGE[backbone]
     network = build(backbone, size=size)
     cam = grad_cam(network, FEATURE_LAYERS[backbone](network), images(1, size))
     assert cam.maps.ndim == 3 and len(cam.maps) == 1 and np.isfinite(cam.maps).all()

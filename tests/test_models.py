@@ -3,7 +3,7 @@ import paddle
 import pytest
 from paddle.nn import functional as F
 
-from simam_repro.config import Model
+from simam_repro.config import SMALLEST_IMAGE, Model
 from simam_repro.errors import UserError
 from simam_repro.models import BACKBONES, SimAM, attention_layers, build_model, count_parameters, predict_logits, simam
 
@@ -106,7 +106,7 @@ def test_every_parameter_gets_a_gradient(backbone, classes, size, attention):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_too_small_images_are_refused(backbone):
-    smallest = BACKBONES[backbone].min_image_size
+    smallest = SMALLEST_IMAGE[backbone]
     with pytest.raises(UserError) as caught:
         build(backbone, size=smallest - 1)
     message = str(caught.value)
@@ -116,7 +116,7 @@ def test_too_small_images_are_refused(backbone):
 @each_attention
 @pytest.mark.parametrize("backbone", ["towernet", "alexnet"])
 def test_smallest_images_work(backbone, attention):
-    smallest = BACKBONES[backbone].min_image_size
+    smallest = SMALLEST_IMAGE[backbone]
     with paddle.no_grad():
         logits = build(backbone, attention, size=smallest)(images(smallest))
     assert np.isfinite(logits.numpy()).all()
@@ -200,7 +200,7 @@ def test_alexnet_maps_at_128():
 
 
 def test_alexnet_averages_down_and_never_up():
-    for size in (BACKBONES["alexnet"].min_image_size, 256):
+    for size in (SMALLEST_IMAGE["alexnet"], 256):
         network = build("alexnet", "none", size=size)
         seen = watch(network.features)
         with paddle.no_grad():

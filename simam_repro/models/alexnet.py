@@ -14,8 +14,6 @@ class AlexNet(nn.Layer):
     The last map is 3x3 at the original's 128 pixels; larger images are averaged down to it.
     """
 
-    MIN_IMAGE_SIZE = 121  # the least with a last map of 3x3
-
     def __init__(self, num_classes: int, in_channels: int = 3, dropout: float = 0.5):
         super().__init__()
         self.features = nn.Sequential(

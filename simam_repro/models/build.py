@@ -5,7 +5,7 @@ from typing import Callable
 
 from paddle import nn
 
-from simam_repro.errors import UserError
+from simam_repro.config import check_image_size
 from simam_repro.models import backbones
 from simam_repro.models.alexnet import AlexNet
 from simam_repro.models.attention import attach_attention
@@ -15,25 +15,23 @@ from simam_repro.models.towernet import TowerNet
 
 @dataclass(frozen=True)
 class Backbone:
-    """How to build a network, where attention goes in it, and the smallest image it takes.
+    """How to build a network, and where attention goes in it.
 
     Attributes:
         build: num_classes -> network that maps images [N, 3, S, S] to logits [N, num_classes].
         attention_points: network -> the layers that attention follows.
-        min_image_size: pixels; below it a map of the network would vanish.
     """
 
     build: Callable[[int], nn.Layer]
     attention_points: Callable[[nn.Layer], list[nn.Layer]]
-    min_image_size: int
 
 
 BACKBONES = {
-    "towernet": Backbone(TowerNet, TowerNet.attention_points, TowerNet.MIN_IMAGE_SIZE),
-    "alexnet": Backbone(AlexNet, AlexNet.attention_points, AlexNet.MIN_IMAGE_SIZE),
-    "resnet50": Backbone(backbones.resnet50, backbones.resnet50_attention_points, 32),
-    "vgg19": Backbone(backbones.vgg19, backbones.vgg19_attention_points, 32),
-    "mobilenet_v2": Backbone(backbones.mobilenet_v2, backbones.mobilenet_v2_attention_points, 32),
+    "towernet": Backbone(TowerNet, TowerNet.attention_points),
+    "alexnet": Backbone(AlexNet, AlexNet.attention_points),
+    "resnet50": Backbone(backbones.resnet50, backbones.resnet50_attention_points),
+    "vgg19": Backbone(backbones.vgg19, backbones.vgg19_attention_points),
+    "mobilenet_v2": Backbone(backbones.mobilenet_v2, backbones.mobilenet_v2_attention_points),
 }
 
 
@@ -48,12 +46,8 @@ def build_model(model_config, num_classes: int, image_size: int) -> nn.Layer:
     Raises:
         UserError: the images are too small for the network.
     """
+    check_image_size(model_config, image_size)
     backbone = BACKBONES[model_config.backbone]
-    if image_size < backbone.min_image_size:
-        raise UserError(
-            f"data.image_size: {image_size} is too small for model.backbone: {model_config.backbone}, "
-            f"which needs at least {backbone.min_image_size}"
-        )
     network = backbone.build(num_classes)
     for layer in network.sublayers():
         if isinstance(layer, Conv2D):

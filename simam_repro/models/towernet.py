@@ -55,8 +55,6 @@ class TowerNet(nn.Layer):
     the global average is the same there, and takes other image sizes.
     """
 
-    MIN_IMAGE_SIZE = 128
-
     def __init__(self, num_classes: int, in_channels: int = 3):
         super().__init__()
         self.stem = nn.Sequential(

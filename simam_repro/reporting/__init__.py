@@ -2,7 +2,7 @@
 
 from simam_repro.reporting.curves import curves_path, plot_curves
 from simam_repro.reporting.evaluation import evaluation_table, write_evaluation
-from simam_repro.reporting.figures import figures_complete, write_data_figures, write_eval_grid, write_figures
+from simam_repro.reporting.figures import write_data_figures, write_eval_grid, write_figures
 from simam_repro.reporting.networks import find_configs, measure_network, network_table, overview_table
 from simam_repro.reporting.predictions import prediction_lines, write_predictions
 from simam_repro.reporting.tables import side_by_side, summary_line
@@ -10,7 +10,6 @@ from simam_repro.reporting.tables import side_by_side, summary_line
 __all__ = [
     "curves_path",
     "evaluation_table",
-    "figures_complete",
     "find_configs",
     "measure_network",
     "network_table",

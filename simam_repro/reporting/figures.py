@@ -12,21 +12,15 @@ from simam_repro.errors import UserError
 from simam_repro.evaluation import Trained, confusion_matrix, predict_images, softmax
 from simam_repro.reporting.curves import plot_curves
 from simam_repro.reporting.style import new_figure, save_figure, set_title
-from simam_repro.runs import RunFolder
+from simam_repro.runs import RUN_FIGURES, RunFolder
 from simam_repro.storage import remove_temporaries
 
-RUN_FIGURES = ("curves.png", "samples.png", "predictions.png", "confusion.png")
 RUN_GRID = 16
 EVAL_GRID, EVAL_GRID_COLUMNS = 18, 6
 AUGMENTED = 16
 MOST_SAMPLES = 16
 MOST_NAMED_CLASSES = 50  # above, a confusion matrix is shading only
 LONGEST_NAME = 24
-
-
-def figures_complete(run: RunFolder) -> bool:
-    """Whether `write_figures` got to its end."""
-    return all((run.figures / name).is_file() for name in RUN_FIGURES)
 
 
 def write_figures(run_dir) -> None:

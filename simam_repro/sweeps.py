@@ -1,0 +1,197 @@
+"""Sweeps: a file that names configs, seeds and changes, the runs that it stands for, and the time that they need."""
+
+import heapq
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from simam_repro.config import (
+    NAME_PATTERN,
+    PROJECT_ROOT,
+    Experiment,
+    PathText,
+    Section,
+    check_image_size,
+    load_config,
+    smoke,
+    validated,
+)
+from simam_repro.config_files import load_mapping
+from simam_repro.errors import UserError
+from simam_repro.runs import RunFolder, default_run_dir
+
+KEYS = "configs, seeds, overrides, variants"
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        raise ValueError("a section; write each of its keys flat, as in data.image_size: 128")
+    try:
+        _as_text(value).encode()
+    except (TypeError, ValueError):  # a date, a set; a number of thousands of digits, half of a character
+        raise ValueError("a value is a number, a text, true, false, null, or a list of those") from None
+    return value
+
+
+def _as_text(value) -> str:
+    """JSON, which is YAML, which is what the value of an override is read as."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _names_no_run(changes: dict) -> dict:
+    for key in ("name", "seed"):
+        if key in changes:
+            raise ValueError(f"{key}: not changed here; `seeds` lists the seeds, a variant's name joins the config's")
+    return changes
+
+
+def _each_once(items: list) -> list:
+    twice = [item for item in items if items.count(item) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is there twice; remove one")
+    return items
+
+
+Changes = Annotated[dict[str, Annotated[Any, AfterValidator(_plain)]], AfterValidator(_names_no_run)]
+
+
+class SweepFile(Section):
+    """What a file of `sweeps/` says."""
+
+    configs: Annotated[list[PathText], AfterValidator(_each_once)] = Field(
+        min_length=1, description="config files, relative to the project"
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], AfterValidator(_each_once)] = Field(min_length=1)
+    overrides: Changes = Field({}, description="changes of every run: the keys and values of -o")
+    variants: dict[Annotated[str, Field(pattern=NAME_PATTERN)], Changes] = Field(
+        {}, description="every config and seed once with each of these changes; the name is appended to the config's"
+    )
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep. `train.py -c config -o overrides[0] -o ...` trains `experiment`."""
+
+    experiment: Experiment
+    config: str
+    overrides: tuple[str, ...]
+    folder: RunFolder
+
+    @property
+    def name(self) -> str:
+        """As in the table and the log's file name."""
+        return f"{self.experiment.name}-seed{self.experiment.seed}"
+
+
+def read_sweep(path, folder, overrides=(), smoke_test: bool = False) -> list[SweepRun]:
+    """The runs that a sweep file stands for: seeds outermost, the halves of a pair side by side.
+
+    Args:
+        folder: of the sweep; a run's own is `<folder>/<name>/seed<seed>`.
+        overrides: more changes of every run, "key.sub=value"; they count before all others.
+        smoke_test: cut each run short (see `smoke`).
+    Raises:
+        UserError: an unreadable or wrong file, an experiment that is not valid, two of the same name.
+    """
+    path = Path(path)
+    if not re.match(NAME_PATTERN, path.stem):
+        raise UserError(f"{path}: a sweep is named like its file: letters, digits, _ . and -")
+    values = load_mapping(path, "a sweep", KEYS)
+    sweep = validated(SweepFile, values, f"{path} is not a valid sweep", f"the keys are {KEYS}")
+    runs = [
+        _run(path, folder, config, variant, [*_options(sweep, variant), f"seed={seed}", *overrides], smoke_test)
+        for seed in sweep.seeds
+        for variant in sweep.variants or [None]
+        for config in sweep.configs
+    ]
+    _check_names(path, runs)
+    return _pairs_together(runs)
+
+
+def check_started(runs: list[SweepRun]) -> None:
+    """Raises UserError when a run that has begun already was another experiment than the sweep's."""
+    for run in runs:
+        differing = run.folder.differing_keys(run.experiment) if run.folder.started else []
+        if differing:
+            raise UserError(
+                f"{run.folder.path} was started with another config: {', '.join(differing)} differ; "
+                f"undo the change, remove that folder, or give the sweep's file another name"
+            )
+
+
+def time_left(runs: list[SweepRun], records: list[list[dict]]) -> list[float | None]:
+    """Seconds of training that each run still needs, from the epochs measured so far.
+
+    The mean over the epochs of the same experiment, with whichever seed, or else over all; None while there are none.
+
+    Args:
+        records: of each run, what its metrics.jsonl holds.
+    """
+    measured: dict[str, list[float]] = {}
+    for run, lines in zip(runs, records):
+        own = measured.setdefault(run.experiment.name, [])
+        own += [line["train_seconds"] + line["eval_seconds"] for line in lines]
+    every = sum(measured.values(), [])
+    if not every:
+        return [None] * len(runs)
+    return [
+        (run.experiment.train.epochs - len(lines)) * fmean(measured[run.experiment.name] or every)
+        for run, lines in zip(runs, records)
+    ]
+
+
+def total_time_left(running: list[float], waiting: list[float], jobs: int) -> float:
+    """Seconds until all runs are done, when each of `jobs` takes the next waiting one as soon as it is free.
+
+    Args:
+        running, waiting: seconds that each still needs, the waiting in order.
+    """
+    free_in = [*running, *[0.0] * (jobs - len(running))]
+    heapq.heapify(free_in)
+    for seconds in waiting:
+        heapq.heapreplace(free_in, free_in[0] + seconds)
+    return max(free_in)
+
+
+def _options(sweep: SweepFile, variant: str | None) -> list[str]:
+    changes = {**sweep.overrides, **(sweep.variants[variant] if variant else {})}
+    return [f"{key}={_as_text(value)}" for key, value in changes.items()]
+
+
+def _run(path: Path, folder, config: str, variant: str | None, options: list[str], smoke_test: bool) -> SweepRun:
+    try:
+        if variant:
+            plain = load_config(PROJECT_ROOT / config)
+            options = [f"name={plain.name}-{variant}", *options]
+        experiment = load_config(PROJECT_ROOT / config, options)
+        check_image_size(experiment.model, experiment.data.image_size)
+    except UserError as error:
+        raise UserError(f"{path}: {config}{f', variant {variant}' if variant else ''}: {error}") from None
+    experiment = smoke(experiment) if smoke_test else experiment
+    return SweepRun(experiment, config, tuple(options), RunFolder(default_run_dir(experiment, Path(folder))))
+
+
+def _check_names(path: Path, runs: list[SweepRun]) -> None:
+    known: dict[str, SweepRun] = {}
+    for run in runs:
+        other = known.setdefault(run.name, run)
+        if other is not run:
+            raise UserError(
+                f"{path}: {other.config} and {run.config} are both named {run.experiment.name} and would share a "
+                f"folder; give one of them another `name`, or a variant"
+            )
+
+
+def _pairs_together(runs: list[SweepRun]) -> list[SweepRun]:
+    """Each run right behind the first that differs from it in attention only; else the order stays."""
+    groups: dict[str, list[SweepRun]] = {}
+    for run in runs:
+        keys = run.experiment.to_flat()
+        both = {key: keys[key] for key in keys if key not in ("name", "model.attention")}
+        groups.setdefault(json.dumps(both), []).append(run)
+    return sum(groups.values(), [])
