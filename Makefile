@@ -1,4 +1,4 @@
-# make help lists the targets. Variables: EPOCHS, SIMAM=on|off, SEED, DEVICE, ARCHIVE, ARGS, PYTHON, PADDLE.
+# make help lists the targets. Variables: EPOCHS, SIMAM=on|off, SEED, DEVICE, ARCHIVE, JOBS, ARGS, PYTHON, PADDLE.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,6 +31,7 @@ EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage test-slow test-paddle26 $(EXPERIMENTS) \
         caltech-towernet-off cifar-alexnet-off \
+        sweep-caltech-towernet sweep-cifar-alexnet \
         evaluate export predict curves attention summary matrix keep report kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl bench lock clean
 
 help:  ## list the targets
@@ -93,6 +94,17 @@ compare-%: $(READY)  ## compare-caltech-towernet, ...: train what is missing of 
 faithful-%: $(READY)  ## faithful-caltech-towernet, ...: the recipe as the original code ran it (configs/faithful/)
 	$(call TRAIN,faithful/$(call config,$*,$(if $(wildcard configs/faithful/$(call config,$*,_simam).yaml),$(SUFFIX))))
 
+# sweep-caltech-towernet-128px -> sweeps/caltech_towernet_128px.yaml
+SWEEP = $(PY) scripts/sweep.py -c sweeps/$(subst -,_,$(1)).yaml $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
+
+sweep-caltech-towernet:  ## TowerNet without and with SimAM on Caltech101-16, 5 seeds each, then their comparison (JOBS=2)
+sweep-cifar-alexnet:     ## AlexNet on CIFAR-10 likewise
+sweep-caltech-towernet sweep-cifar-alexnet: $(READY)
+	$(call SWEEP,$(@:sweep-%=%))
+
+sweep-%: $(READY)  ## sweep-caltech-towernet-128px, ...: any file of sweeps/; what is complete is skipped
+	$(call SWEEP,$*)
+
 evaluate: $(READY)  ## measure a trained network (RUN=runs/NAME/seed0 or a checkpoint of it)
 	$(PY) scripts/evaluate.py $(RUN) $(ARGS)
 
@@ -117,7 +129,7 @@ matrix: $(READY)  ## parameters, FLOPs and a smoke run of every config
 kill-test: $(READY)  ## kill training at random moments and at every change of the disk, resume, compare (an hour)
 	$(PY) scripts/kill_test.py $(ARGS)
 
-keep: $(READY)  ## copy the small files of complete runs to results/ (RUN="A B ...")
+keep: $(READY)  ## copy the small files of complete runs, or of whole sweeps, to results/ (RUN="A B ...")
 	$(PY) scripts/keep_results.py $(RUN)
 
 report: $(READY)  ## build results/report.html and the README's table from results/ and benchmarks/results/

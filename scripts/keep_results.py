@@ -9,22 +9,47 @@ import _cli
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of sweeps: their complete runs"
+    )
     parser.add_argument(
         "--to", type=Path, default=_cli.PROJECT_ROOT / "results", metavar="DIR", help="default: results/"
     )
     arguments = parser.parse_args()
 
-    from simam_repro.runs import RunFolder, default_run_dir
+    from simam_repro.runs import RunFolder
+    from simam_repro.sweeps import complete_runs, sweep_of
+
+    for path in arguments.runs:
+        if complete := complete_runs(path):
+            target = arguments.to / path.resolve().name
+            for run in complete:
+                keep_run(run, target)
+            keep_comparison(path, target)
+        else:
+            run = RunFolder(path)
+            run.read_result()  # refuses a run that is not complete
+            keep_run(run, arguments.to / sweep_of(path))
+
+
+def keep_run(run, target: Path) -> None:
+    from simam_repro.runs import default_run_dir
     from simam_repro.storage import atomic_folder
 
-    for run in map(RunFolder, arguments.runs):
-        run.read_result()  # refuses a run that is not complete
-        target = default_run_dir(run.read_experiment(), arguments.to)
-        with atomic_folder(target) as temporary:
-            for file in (run.config, run.environment, run.metrics, run.result):
-                shutil.copy(file, temporary)
-        print(_cli.relative(target))
+    target = default_run_dir(run.read_experiment(), target)
+    with atomic_folder(target) as temporary:
+        for file in (run.config, run.environment, run.metrics, run.result):
+            shutil.copy(file, temporary)
+    print(_cli.relative(target))
+
+
+def keep_comparison(sweep: Path, target: Path) -> None:
+    from simam_repro.sweeps import COMPARISON
+
+    for name in COMPARISON:
+        if (sweep / name).is_file():
+            shutil.copy(sweep / name, target)
+            print(_cli.relative(target / name))
 
 
 if __name__ == "__main__":

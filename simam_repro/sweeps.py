@@ -23,9 +23,10 @@ from simam_repro.config import (
 )
 from simam_repro.config_files import load_mapping
 from simam_repro.errors import UserError
-from simam_repro.runs import RunFolder, default_run_dir
+from simam_repro.runs import RUNS_ROOT, RunFolder, default_run_dir
 
 KEYS = "configs, seeds, overrides, variants"
+COMPARISON = ("comparison.json", "comparison.png")  # in the sweep's folder, by compare.py
 
 
 def _plain(value):
@@ -122,6 +123,18 @@ def check_started(runs: list[SweepRun]) -> None:
                 f"{run.folder.path} was started with another config: {', '.join(differing)} differ; "
                 f"undo the change, remove that folder, or give the sweep's file another name"
             )
+
+
+def complete_runs(folder) -> list[RunFolder]:
+    """Of a sweep's folder, by name and seed; empty where none is."""
+    runs = [RunFolder(path.parent) for path in Path(folder).glob("*/seed*/result.json")]
+    return sorted(runs, key=lambda run: [run.read_result()[key] for key in ("name", "seed")])
+
+
+def sweep_of(path) -> Path:
+    """The name of the sweep that the run folder `path` belongs to, by its place below runs/; for any other, "."."""
+    sweep = Path(path).resolve().parent.parent
+    return sweep.relative_to(RUNS_ROOT) if sweep.parent == RUNS_ROOT else Path()
 
 
 def time_left(runs: list[SweepRun], records: list[list[dict]]) -> list[float | None]:

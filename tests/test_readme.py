@@ -12,11 +12,21 @@ from commands import ROOT, run, script
 
 from simam_repro.config import load_config
 from simam_repro.runs import RunFolder
+from simam_repro.sweeps import read_sweep
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
-# Run by other tests: make test is what runs this, the demo takes minutes, visualdl serves until it is stopped.
-ELSEWHERE = {"make demo": "test_demo.py", "make test": "test_commands.py", "make visualdl": "test_visualdl_page.py"}
+# Run by other tests: make test is what runs this, the demo and sweeps take long, visualdl serves until it is stopped.
+SWEEPS = (
+    "make sweep-caltech-towernet", "make sweep-cifar-alexnet JOBS=2", "make sweep-caltech-towernet-128px JOBS=auto",
+    "make keep RUN=runs/caltech_towernet_128px",
+)  # fmt: skip
+ELSEWHERE = {
+    "make demo": "test_demo.py",
+    "make test": "test_commands.py",
+    "make visualdl": "test_visualdl_page.py",
+    **dict.fromkeys(SWEEPS, "test_sweep.py"),
+}
 
 
 def blocks(language: str) -> list[str]:
@@ -87,7 +97,7 @@ def test_python_example(tmp_path):
 
 
 def test_config_example(tmp_path):
-    (text,) = blocks("yaml")
+    _, text = blocks("yaml")
     values = yaml.safe_load(text)
     values["base"] = str(ROOT / "configs" / values["base"])
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
@@ -95,6 +105,14 @@ def test_config_example(tmp_path):
     assert (
         experiment.name == "my_experiment" and experiment.data.image_size == 128 and experiment.model.e_lambda == 1e-3
     )
+
+
+def test_sweep_example(tmp_path):
+    text, _ = blocks("yaml")
+    (tmp_path / "mine.yaml").write_text(text)
+    runs = read_sweep(tmp_path / "mine.yaml", tmp_path)
+    assert len(runs) == 2 * 3 * 2 and runs[0].name == "alexnet-short-seed0"
+    assert runs[2].experiment.train.epochs == 50 and runs[2].experiment.data.train_limit == 5000
 
 
 def test_links_lead_somewhere():

@@ -1,0 +1,411 @@
+"""Sweeps: what a file stands for, what is refused, and runs that are skipped, killed, stopped and failing."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import _cli
+import _jobs
+import _process
+import pytest
+import sweep
+import yaml
+from _sweep_report import LiveTable, PlainLines
+from commands import ROOT, assert_refused, run, script
+from kill_test import differences, outcome
+from rich.console import Console
+
+from simam_repro.config import load_config
+from simam_repro.errors import RunError, UserError
+from simam_repro.locks import holder, locked
+from simam_repro.runs import RUNS_ROOT, RunFolder
+from simam_repro.storage import read_json, write_json, write_text
+from simam_repro.sweeps import read_sweep, sweep_of, time_left, total_time_left
+
+OFF, ON = "configs/demo_towernet.yaml", "configs/demo_towernet_simam.yaml"
+SMALL = {"data.train_limit": 8, "data.eval_limit": 4, "data.batch_size": 4, "train.checkpoint_steps": 1}
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+
+
+@pytest.fixture
+def write(tmp_path):
+    """write(configs, seeds, **more) -> path of a sweep file of the demo's pair."""
+
+    def write_file(configs=[OFF, ON], seeds=[0], name="small", **more):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({"configs": configs, "seeds": seeds, **more}, sort_keys=False))
+        return path
+
+    return write_file
+
+
+def names(runs) -> list[str]:
+    return [run.name for run in runs]
+
+
+# The file
+
+
+def test_grid_has_seeds_outermost_and_pairs_together(write):
+    configs = [OFF, "configs/alexnet.yaml", "configs/alexnet_simam.yaml", ON]
+    runs = read_sweep(write(configs, [3, 1]), "somewhere")
+    assert names(runs) == [
+        f"{name}-seed{seed}"
+        for seed in (3, 1)
+        for name in ("demo_towernet", "demo_towernet_simam", "alexnet", "alexnet_simam")
+    ]
+    assert str(runs[1].folder.path) == "somewhere/demo_towernet_simam/seed3"
+
+
+def test_variants_and_overrides_and_what_counts_before_what(write):
+    changes = {"train.epochs": 7, "data.mean": [0.1, 0.2, 0.3], "optim.learning_rate": 1e-05}
+    variants = {"plain": {}, "long.2": {"train.epochs": 9, "model.weights": "a: b.safetensors"}}
+    runs = read_sweep(write(overrides=changes, variants=variants), "x", ["data.eval_limit=5"])
+    assert names(runs) == [
+        "demo_towernet-plain-seed0", "demo_towernet_simam-plain-seed0",
+        "demo_towernet-long.2-seed0", "demo_towernet_simam-long.2-seed0",
+    ]  # fmt: skip
+    plain, long = (runs[index].experiment for index in (1, 3))
+    assert (plain.train.epochs, long.train.epochs) == (7, 9) and long.model.weights == "a: b.safetensors"
+    for experiment in (plain, long):
+        assert experiment.data.mean == (0.1, 0.2, 0.3) and experiment.optim.learning_rate == 1e-05
+        assert experiment.data.eval_limit == 5
+
+
+def test_the_command_of_a_run_trains_its_experiment(write):
+    (*_, last) = read_sweep(write(overrides={"train.epochs": 3}, variants={"v": {"data.std": [1.0, 1.0, 1e-3]}}), "x")
+    options = _jobs.train_command(last, smoke=False)
+    done = script("train", *options[2:], "--print-config")
+    assert yaml.safe_load(done.stdout) == last.experiment.model_dump(mode="json"), done.stderr
+
+
+FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_sweep_is_valid_and_has_pairs_and_a_target(path):
+    runs = read_sweep(path, "x")
+    for off, on in zip(runs[::2], runs[1::2]):
+        off, on = off.experiment.to_flat(), on.experiment.to_flat()
+        assert {key for key in off if off[key] != on[key]} == {"name", "model.attention"}
+    (target,) = re.findall(r"^# Run: +make (\S+)$", path.read_text(), re.MULTILINE)
+    plan = run(["make", "-n", "-o", ".venv/.ready", target, "JOBS=3", "ARGS=--smoke"])
+    assert f"scripts/sweep.py -c sweeps/{path.name} --jobs 3 --smoke" in plan.stdout, plan.stderr
+
+
+def test_the_full_recipes_are_the_originals():
+    for name, config, seeds in (("caltech_towernet", "caltech_towernet", 5), ("cifar_alexnet", "alexnet", 5)):
+        runs = read_sweep(ROOT / f"sweeps/{name}.yaml", "x")
+        assert len({run.experiment.seed for run in runs}) == seeds and len(runs) == 2 * seeds
+        plain = load_config(ROOT / f"configs/{config}.yaml", [f"seed={runs[0].experiment.seed}"])
+        assert runs[0].experiment == plain
+
+
+BAD = {
+    "unknown key": ({"seed": 1}, ["seed: unknown key", "did you mean seeds"]),
+    "key like none": ({"zzz": 1}, ["zzz: unknown key", "configs, seeds, overrides, variants"]),
+    "no configs": ({"configs": []}, ["configs", "at least 1"]),
+    "configs missing": ({"configs": None}, ["configs", "list"]),
+    "config twice": ({"configs": [OFF, OFF]}, [OFF, "twice"]),
+    "no such config": ({"configs": ["configs/demo_towrnet.yaml"]}, ["cannot read", "did you mean", OFF]),
+    "seed twice": ({"seeds": [1, 1]}, ["seeds", "1 is there twice"]),
+    "seed is text": ({"seeds": ["1"]}, ["seeds.0", "integer"]),
+    "seed below 0": ({"seeds": [-1]}, ["seeds.0", "greater than or equal to 0"]),
+    "seeds is a number": ({"seeds": 3}, ["seeds", "list"]),
+    "section": ({"overrides": {"data": {"image_size": 128}}}, ["overrides.data", "flat", "data.image_size: 128"]),
+    "unknown override": ({"overrides": {"train.epoch": 1}}, [OFF, "train.epoch", "did you mean train.epochs"]),
+    "wrong override": ({"overrides": {"train.epochs": "many"}}, ["train.epochs", "integer", "many"]),
+    "infinite": ({"overrides": {"optim.learning_rate": float("inf")}}, ["optim.learning_rate"]),
+    "date": ("overrides: {data.folder: 2001-01-01}", ["overrides.data.folder", "a number, a text"]),
+    "huge": (f"overrides: {{train.epochs: 0x{'f' * 9000}}}", ["overrides.train.epochs", "a number, a text"]),
+    "name": ({"overrides": {"name": "x"}}, ["overrides", "name", "variant"]),
+    "seed in variant": ({"variants": {"v": {"seed": 1}}}, ["variants.v", "seed", "seeds"]),
+    "variant's name": ({"variants": {"a/b": {}}}, ["variants.a/b", "pattern"]),
+    "wrong variant": ({"variants": {"ok": {}, "v": {"train.epochs": 0}}}, ["variant v", "train.epochs"]),
+    "same names": ({"variants": {"v": {}}, "configs": [OFF, "COPY"]}, ["both named demo_towernet-v", "folder"]),
+    "image too small": ({"overrides": {"data.image_size": 64}}, ["data.image_size", "64", "128", "towernet"]),
+    "no mapping": ("- a", ["a sweep is a mapping", "configs"]),
+    "no YAML": ("a: [", ["not valid YAML"]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """refused(path, *arguments) -> what sweep.py says; it has exit code 2 and left no folder."""
+
+    def call(path, *arguments):
+        monkeypatch.setattr(_cli, "raise_on_sigterm", lambda: None)
+        command = ["sweep.py", "-c", path, "--sweep-dir", tmp_path / "out", *arguments]
+        monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+        with pytest.raises(SystemExit) as caught:
+            _cli.run(sweep.main, computes=False)
+        assert caught.value.code == 2 and not (tmp_path / "out").exists()
+        return capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_files_are_refused_before_anything_runs(kind, write, refused, tmp_path):
+    wrong, words = BAD[kind]
+    if kind == "same names":
+        shutil.copytree(ROOT / "configs", tmp_path / "configs")
+        wrong = {**wrong, "configs": [OFF, str(tmp_path / OFF)]}
+    path = write(**({} if isinstance(wrong, str) else wrong))
+    if isinstance(wrong, str):
+        path.write_text(wrong if "overrides" not in wrong else f"{path.read_text()}{wrong}")
+    told = refused(path)
+    assert "error: " in told and all(word in told for word in [str(path), *words]), told
+
+
+def test_bad_arguments_are_refused(write, refused, tmp_path):
+    assert "--jobs" in refused(write(), "--jobs", "0")
+    assert "did you mean" in refused(tmp_path / "smal.yaml")
+    assert "train.epoch" in refused(write(), "-o", "train.epoch=1")
+    assert "named like its file" in refused(write(name="my sweep"))
+    assert_refused(script("sweep", "-c", write(seeds=[]), "--sweep-dir", tmp_path / "out"), "seeds")
+
+
+# Time
+
+
+def record(seconds: float, epoch: int = 1) -> dict:
+    speeds = {"train_seconds": 0.75 * seconds, "eval_seconds": 0.25 * seconds, "train_images_per_s": 10.0}
+    return {"epoch": epoch, "eval_acc": 0.5, **speeds}
+
+
+def test_time_left_by_own_epochs_or_those_of_the_others(write):
+    runs = read_sweep(write(seeds=[0, 1], overrides={"train.epochs": 4}), "x")
+    assert time_left(runs, [[]] * 4) == [None] * 4
+    assert time_left(runs, [[record(10), record(20)], [], [], []]) == [30, 60, 60, 60]
+    assert time_left(runs, [[record(10)], [record(40)], [], []]) == [30, 120, 40, 160]
+
+
+def test_total_time_is_that_of_the_last_to_end():
+    assert total_time_left([], [5, 5, 5], 1) == 15
+    assert total_time_left([2], [5, 5, 5], 2) == 10  # 0+5 and 2+5, then 5+5
+    assert total_time_left([9, 1], [2], 2) == 9
+
+
+# What is shown
+
+
+@pytest.fixture
+def jobs(write, tmp_path):
+    """Nine jobs that wait, of 4 epochs each."""
+    runs = read_sweep(write([OFF], list(range(9)), overrides={"train.epochs": 4}), tmp_path / "out")
+    return [_jobs.Job(run, tmp_path / f"{run.name}.log") for run in runs]
+
+
+def test_table_fits_the_terminal_and_shows_what_matters(jobs):
+    for job in jobs[:5]:
+        job.state, job.records = _jobs.COMPLETE, [record(60, epoch) for epoch in range(1, 5)]
+        write_json(job.run.folder.result, {"wall_s": 240, "final": {"eval_acc": 0.5}})
+    jobs[5].state, jobs[5].code = _jobs.FAILED, 1
+    jobs[6].state, jobs[6].records, jobs[6]._began = _jobs.RUNNING, [record(60)], time.monotonic()
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=11, color_system=None)
+    report = LiveTable(jobs, 1, console)
+    with console.capture() as capture:
+        console.print(report.table())
+    shown = capture.get()
+    assert len(shown.splitlines()) <= 10
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if "demo_towernet" in line]
+    assert [row[1:5] for row in rows] == [
+        ["5", "failed (exit 1)", "0/4", ""], ["6", "running", "1/4", "50.00%"],
+        ["7", "waiting", "0/4", ""], ["8", "waiting", "0/4", ""],
+    ]  # fmt: skip
+    assert [row[7] for row in rows] == ["", "0:03:00", "0:04:00", "0:04:00"]
+    assert "5 complete, 1 failed, 1 running, 2 waiting; all done in 0:11:00 (5 not shown)" in shown
+    with console.capture() as capture:
+        console.print(report.table(whole=True))
+    assert capture.get().count("demo_towernet") == 9
+
+
+def test_plain_report_tells_where_all_stand(jobs, capsys):
+    write_text(jobs[0].run.folder.metrics, json.dumps(record(60)) + "\n")
+    jobs[0].state, jobs[0]._began = _jobs.RUNNING, time.monotonic()
+    report = PlainLines(jobs[:2], 2)
+    report.update()
+    assert capsys.readouterr().out == ""  # not yet
+    report.every = 0
+    report.update()
+    assert capsys.readouterr().out.splitlines() == [
+        "demo_towernet-seed0: epoch 1/4, eval accuracy 50.00%",
+        "1 running, 1 waiting; all done in 0:04:00",
+    ]
+
+
+def test_a_run_that_another_process_works_on_is_waited_for(jobs):
+    job = jobs[0]
+    assert job.may_start()
+    with locked(job.run.folder.path):
+        assert not job.may_start() and job.state == _jobs.IN_USE and job.waits
+    assert job.may_start() and job.state == _jobs.WAITING
+
+
+def test_processors_are_shared_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.setattr(_process, "processors", lambda: 8)
+    for processes, threads in ((1, "8"), (3, "2"), (16, "1")):
+        environment = {"MKL_NUM_THREADS": "5"}
+        _process.set_threads(environment, processes)
+        assert environment == {"FLAGS_paddle_num_threads": threads, "MKL_NUM_THREADS": "5"}
+
+
+# For real
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A small sweep that nothing disturbed: (its file, its folder, what it printed)."""
+    folder = tmp_path_factory.mktemp("swept")
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump({"configs": [OFF, ON], "seeds": [0], "overrides": SMALL}))
+    done = sweep_command(path, folder / "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return path, folder / "out", done.stdout
+
+
+def sweep_command(path, folder, *more):
+    # FORCE_COLOR makes rich take anything for a terminal.
+    return script("sweep", "-c", path, "--sweep-dir", folder, "--smoke", "--jobs", 2, *more, env={"FORCE_COLOR": "1"})
+
+
+def run_folders(folder) -> dict:
+    return {path.parent.name: path for path in sorted(folder.glob("*/seed*"))}
+
+
+def results(folder) -> dict:
+    return {name: outcome(path) for name, path in run_folders(folder).items()}
+
+
+def test_a_sweep_leaves_complete_runs_logs_and_a_comparison(swept):
+    _, folder, told = swept
+    assert list(run_folders(folder)) == ["demo_towernet", "demo_towernet_simam"]
+    threads = os.environ.get("FLAGS_paddle_num_threads") or max(_process.processors() // 2, 1)
+    for name, path in run_folders(folder).items():
+        result = RunFolder(path).read_result()
+        assert RunFolder(path).finished and result["epochs"] == 1 and result["data"]["train_images"] == 8
+        assert read_json(path / "environment.json")["threads"] == int(threads)
+        log = (folder / "logs" / f"{name}-seed0.log").read_text()
+        assert "scripts/train.py -c configs/" in log and "epoch   1/1" in log
+        assert f"{name}-seed0: running\n" in told
+        assert f"{name}-seed0: complete, final eval accuracy {result['final']['eval_acc']:.2%}" in told
+    assert (folder / "comparison.png").is_file() and "attention" in told
+    assert not CONTROL.search(told)
+
+
+def test_a_complete_sweep_is_skipped(swept):
+    path, folder, _ = swept
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+    done = sweep_command(path, folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 complete\n") and "running" not in done.stdout
+    after = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+    changed = {file.name for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
+    assert changed <= {"comparison.png", "comparison.json"}
+
+
+def test_a_changed_sweep_is_refused(swept):
+    path, folder, _ = swept
+    done = sweep_command(path, folder, "-o", "optim.learning_rate=0.5")
+    assert_refused(done, "demo_towernet/seed0", "optim.learning_rate differ", "remove that folder")
+    assert results(folder)  # still there
+
+
+def start(path, folder, *more) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, ROOT / "scripts/sweep.py", "-c", path, "--sweep-dir", folder, *more],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+
+
+def wait_for(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_killed_and_started_again_it_has_the_results_of_an_undisturbed_one(swept, tmp_path):
+    path, whole, _ = swept
+    process = start(path, tmp_path / "out", "--smoke", "--jobs", "2")
+    wait_for(lambda: list((tmp_path / "out").glob("*/seed*/checkpoints/last")) or process.poll() is not None)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    done = sweep_command(path, tmp_path / "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected, found = results(whole), results(tmp_path / "out")
+    assert list(found) == list(expected)
+    assert [differences(expected[name], found[name]) for name in expected] == [[], []]
+
+
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_no_run_goes_on_without_its_sweep(number, code, write, tmp_path):
+    path, folder = write([OFF], overrides={**SMALL, "train.epochs": 2000}), tmp_path / "out"
+    process, trained = start(path, folder), RunFolder(folder / "demo_towernet" / "seed0")
+    wait_for(lambda: trained.previous.is_dir() or process.poll() is not None)
+    if number == signal.SIGINT:
+        assert_refused(script("sweep", "-c", path, "--sweep-dir", folder), str(folder), f"process {process.pid}")
+    process.send_signal(number)
+    told, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    if number == signal.SIGKILL:
+        wait_for(lambda: holder(trained.path) is None, 30)
+    else:
+        assert "Traceback" not in errors and f"to continue: {sys.executable}" in errors
+        assert "scripts/sweep.py -c" in errors and not (trained.path / ".lock").exists()
+    assert not trained.complete and "to continue" in (folder / "logs" / "demo_towernet-seed0.log").read_text()
+
+
+def test_a_failing_run_stops_no_other(write, tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(f"base: {ROOT / OFF}\nname: bad\nmodel: {{weights: nowhere.safetensors}}\n")
+    path = write([str(bad), OFF], overrides=SMALL)
+    done = sweep_command(path, tmp_path / "out")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "1 of 2 runs failed" in done.stderr and "bad-seed0.log: error: " in done.stderr
+    assert "nowhere.safetensors" in done.stderr and "bad-seed0: failed (exit 2)" in done.stdout
+    assert list(run_folders(tmp_path / "out")) == ["demo_towernet"]
+    assert RunFolder(tmp_path / "out/demo_towernet/seed0").finished
+
+
+def test_exit_code_2_when_all_runs_were_refused(jobs):
+    for job in jobs:
+        job.state, job.code = _jobs.FAILED, 2
+        write_text(job.log, "$ train.py\nerror: the reason\n")
+    with pytest.raises(UserError, match=r"9 of 9 runs failed:\n.*demo_towernet-seed0.log: error: the reason"):
+        sweep.check_outcome(jobs)
+    jobs[0].code = 1
+    with pytest.raises(RunError):
+        sweep.check_outcome(jobs)
+
+
+# Keeping
+
+
+def test_results_of_a_sweep_are_kept_below_its_name(swept, tmp_path):
+    _, folder, _ = swept
+    done = script("keep_results", folder, folder / "demo_towernet" / "seed0", "--to", tmp_path)
+    assert done.returncode == 0, done.stderr
+    kept = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    files = ("config.yaml", "environment.json", "metrics.jsonl", "result.json")
+    places = ("out/demo_towernet/seed0", "out/demo_towernet_simam/seed0", "demo_towernet/seed0")
+    expected = {f"{place}/{file}" for place in places for file in files} | {"out/comparison.png"}
+    assert kept - {"out/comparison.json"} == expected
+    assert_refused(script("keep_results", folder / "logs", "--to", tmp_path), "no result.json")
+
+
+def test_a_run_belongs_to_a_sweep_by_its_place():
+    assert str(sweep_of(RUNS_ROOT / "mine" / "alexnet" / "seed0")) == "mine"
+    for other in (RUNS_ROOT / "alexnet" / "seed0", ROOT / "elsewhere" / "alexnet" / "seed0", "/run"):
+        assert str(sweep_of(other)) == "."
