@@ -296,7 +296,7 @@ def test_a_sweep_leaves_complete_runs_logs_and_a_comparison(swept):
         assert "scripts/train.py -c configs/" in log and "epoch   1/1" in log
         assert f"{name}-seed0: running\n" in told
         assert f"{name}-seed0: complete, final eval accuracy {result['final']['eval_acc']:.2%}" in told
-    assert (folder / "comparison.png").is_file() and "attention" in told
+    assert (folder / "comparison.png").is_file() and "comparison.png" in told
     assert not CONTROL.search(told)
 
 
