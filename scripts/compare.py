@@ -29,7 +29,7 @@ def main():
     from simam_repro.errors import UserError
     from simam_repro.evaluation.comparison import compare
     from simam_repro.evaluation.pairs import sweep_runs
-    from simam_repro.reporting import comparison_text, plot_comparison, plot_curves, side_by_side
+    from simam_repro.reporting import comparison_text, plot_comparison, plot_curves, side_by_side, unpaired_text
     from simam_repro.runs import RUNS_ROOT, RunFolder
     from simam_repro.storage import write_json
 
@@ -53,7 +53,7 @@ def main():
     figure, numbers = arguments.output or place.with_suffix(".png"), arguments.json or place.with_suffix(".json")
     print("\n\n".join(map(comparison_text, comparisons)) or side_by_side(complete))
     if comparisons and comparison["unpaired"]:
-        print(f"\nNot compared, as no complete run is their other half: {', '.join(comparison['unpaired'])}.")
+        print("\n" + unpaired_text(comparison["unpaired"]))
     if any(pairs["n"] > 1 for pairs in comparisons):
         plot_comparison(comparisons, figure)
     else:

@@ -27,12 +27,14 @@ def shared_keys(experiment: Experiment) -> dict:
 class Pairs:
     """Complete runs without and with attention, otherwise the same, by seed: {seed: run}, the seeds ascending.
 
-    `missing` says of each other seed that one of the halves has what lacks.
+    `missing` says of each other seed that one of the halves has what lacks; `members` are all runs of both halves,
+    complete or not.
     """
 
     off: dict[int, RunFolder]
     on: dict[int, RunFolder]
     missing: tuple[str, ...]
+    members: tuple[RunFolder, ...]
 
 
 def find_pairs(runs: list[RunFolder]) -> tuple[list[Pairs], list[RunFolder]]:
@@ -54,8 +56,8 @@ def find_pairs(runs: list[RunFolder]) -> tuple[list[Pairs], list[RunFolder]]:
         for name, off in _other_halves(recipe["off"], variant)
         if (pairs := _pairs(name, off, variant[-1], on))
     ]
-    paired = {run for pairs in found for run in (*pairs.off.values(), *pairs.on.values())}
-    return found, [run for run in runs if run not in paired]
+    members = {run for pairs in found for run in pairs.members}
+    return found, [run for run in runs if run not in members]
 
 
 def sweep_runs(folder) -> list[RunFolder]:
@@ -88,9 +90,10 @@ def _pairs(off_name: str, off: list, on_name: str, on: list) -> Pairs | None:
         for name, runs in ((off_name, off), (on_name, on))
         if seed not in runs or not runs[seed].complete
     ]
-    return (
-        Pairs({seed: off[seed] for seed in both}, {seed: on[seed] for seed in both}, tuple(missing)) if both else None
-    )
+    if not both:
+        return None
+    members = (*off.values(), *on.values())
+    return Pairs({seed: off[seed] for seed in both}, {seed: on[seed] for seed in both}, tuple(missing), members)
 
 
 def _by_seed(runs: list[tuple[int, RunFolder]]) -> dict[int, RunFolder]:

@@ -24,7 +24,7 @@ def points(fraction: float, decimals: int = 2) -> str:
 def outward(interval, scale: float = 100, decimals: int = 2) -> tuple[float, float]:
     """The interval times `scale`, its ends rounded away from its middle: what is printed never looks more certain."""
     unit = 10**decimals
-    low, high = (end * scale * unit for end in interval)
+    low, high = (round(end * scale * unit, 6) for end in interval)  # 0.035 is 350.00000000000006 of 0.0001
     return math.floor(low) / unit, math.ceil(high) / unit
 
 
@@ -43,12 +43,10 @@ def direction(interval) -> int:
 
 
 def chosen_note(chosen_on: str) -> str:
-    """What to know of "best"."""
+    """The footnote of "best"; `chosen_on` as in result.json."""
     if chosen_on == "eval":
-        return (
-            "the best epoch was chosen on the eval images, so it flatters both halves; the final epoch is the fair one"
-        )
-    return "the best epoch was chosen on validation images, which are not among the eval images"
+        return "chosen on the eval images, so it flatters both"
+    return "chosen on validation images, none of which are eval images"
 
 
 def sentence(comparison: dict, which: str) -> str:

@@ -1,6 +1,6 @@
 """Figures and tables from run folders."""
 
-from simam_repro.reporting.comparison import comparison_text, plot_comparison
+from simam_repro.reporting.comparison import comparison_text, plot_comparison, unpaired_text
 from simam_repro.reporting.curves import curves_path, plot_curves
 from simam_repro.reporting.evaluation import evaluation_table, write_evaluation
 from simam_repro.reporting.figures import figures_complete, write_data_figures, write_eval_grid, write_figures
@@ -22,6 +22,7 @@ __all__ = [
     "prediction_lines",
     "side_by_side",
     "summary_line",
+    "unpaired_text",
     "write_data_figures",
     "write_eval_grid",
     "write_evaluation",

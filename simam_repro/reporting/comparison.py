@@ -30,13 +30,21 @@ def comparison_text(comparison: dict) -> str:
         lines += _paragraph(f"Warning: {warning}.")
     if comparison["data"]["stand_in"]:
         lines += _paragraph(f"{STAND_IN_NOTE[0].upper()}{STAND_IN_NOTE[1:]}.")
-    return "\n".join([*lines, "", *(line for which in EPOCHS for line in _paragraph(comparison[which]["sentence"]))])
+    for which in EPOCHS:
+        lines += ["", *_paragraph(comparison[which]["sentence"])]
+    return "\n".join(lines)
+
+
+def unpaired_text(unpaired: list[str]) -> str:
+    """What a comparison left out; `unpaired` of `compare`."""
+    return "\n".join(_paragraph(f"Not compared, for want of their other half: {', '.join(unpaired)}."))
 
 
 def _heading(comparison: dict) -> list[str]:
     data, hardware, versions = (comparison[key] for key in ("data", "hardware", "versions"))
     seeds = ", ".join(map(str, comparison["seeds"]))
     minutes = {half: np.mean(seconds) / 60 for half, seconds in comparison["wall_s"].items()}
+    code = " / ".join(commit[:7] + "-dirty" * commit.endswith("-dirty") for commit in comparison["git_commits"])
     stand_in = ", stand-in data" if data["stand_in"] else ""
     facts = (
         ("off", comparison["off"]),
@@ -49,7 +57,7 @@ def _heading(comparison: dict) -> list[str]:
             f"sha256 {data['sha256'][:12]}",
         ),
         ("run on", f"{hardware['device']} ({hardware['gpu'] or hardware['cpu']}), {hardware['threads']} thread(s)"),
-        ("with", f"Paddle {versions['paddle']}, Python {versions['python']}, numpy {versions['numpy']}"),
+        ("with", ", ".join([*(f"{name} {version}" for name, version in versions.items()), f"code {code}"])),
         ("time", f"{minutes['off']:.1f} minutes a run off, {minutes['on']:.1f} on"),
     )
     lines = [comparison["title"], "=" * min(len(comparison["title"]), WIDTH)]
@@ -84,7 +92,7 @@ def _other_intervals(block: dict, n: int) -> list[str]:
         p, found = difference["t_p"], block["detectable_difference"]
         published = f"seeds that {100 * needed['difference']:.3f} points (published for AlexNet, CIFAR-10) would need"
         rows = [
-            ("p of the paired t test", "none" if p is None else f"{p:.3f}"),
+            ("p of the paired t test", "none" if p is None else _p(p)),
             ("seeds resampled (bootstrap, too narrow for few seeds)", interval_text(difference["bootstrap_interval"])),
             ("images and seeds resampled", interval_text(difference["images_and_seeds_interval"])),
             *rows,
@@ -108,7 +116,11 @@ def _mcnemar(block: dict) -> list[str]:
 
 
 def _counts(test: dict) -> tuple[str, str, str]:
-    return str(test["only_off_right"]), str(test["only_on_right"]), f"{test['p']:.3f}"
+    return str(test["only_off_right"]), str(test["only_on_right"]), _p(test["p"])
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _row(first: str, cells, widths) -> str:
@@ -151,7 +163,7 @@ def _plot_pairs(panel, comparison: dict, which: str) -> None:
 
 
 def _chosen(comparison: dict, which: str) -> str:
-    return f"\n(chosen on {comparison['best_chosen_on']} images)" if which == "best" else "\n"
+    return f"\n(chosen on {comparison['best_chosen_on']} images)" if which == "best" else "\n(bars: means)"
 
 
 # Interval in a block, legend, distance from the dots and look.

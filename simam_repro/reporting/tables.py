@@ -41,7 +41,7 @@ def side_by_side(run_dirs) -> str:
     data = results[0]["data"]
     lines += ["", f"{data['train_images']} train and {data['eval_images']} eval images of {data['name']}."]
     chosen = {chosen_note(result["best"].get("chosen_on", "eval")) for result in results}
-    lines += [f"* {'; '.join(sorted(chosen))}.", "One run each says nothing about a difference."]
+    lines += [f"* {'; '.join(sorted(chosen))}. One run each says nothing about a difference."]
     if any(result["data"]["stand_in"] for result in results):
         lines.append(STAND_IN_NOTE[0].upper() + STAND_IN_NOTE[1:] + ".")
     return "\n".join(lines)
