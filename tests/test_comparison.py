@@ -334,22 +334,22 @@ def test_command_compares_a_sweep(tmp_path):
 
 
 def test_command_compares_what_training_leaves(tmp_path):
+    for number in range(20):
+        file = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file)
+    data = {"dataset": "folder", "folder": str(tmp_path / "images"), "root": str(tmp_path / "data"), "image_size": 32}
     for attention in ("none", "simam"):
+        model = {"backbone": "mobilenet_v2", "attention": attention, "fused": False}
         values = {
-            "name": f"tiny_{attention}",
-            "data": {
-                "dataset": "shapes16", "root": str(tmp_path / "data"), "image_size": 32, "batch_size": 8,
-                "train_limit": 16, "eval_limit": 32, "num_workers": 0,
-            },
-            "model": {"backbone": "mobilenet_v2", "attention": attention},
-            "train": {"epochs": 1},
+            "name": attention, "data": {**data, "num_workers": 0}, "model": model, "train": {"epochs": 1},
             "logging": {"visualdl": False},
         }  # fmt: skip
         fit(build_experiment(values), tmp_path / attention)
     done = script("compare", "none", "simam", "--json", "a/b.json", "--output", "a/b.png", cwd=tmp_path)
     assert written(done) == {"figure": "a/b.png", "numbers": "a/b.json"}
     (comparison,) = json.loads((tmp_path / "a/b.json").read_text())["comparisons"]
-    assert comparison["n"] == 1 and comparison["data"]["eval_images"] == 32 and comparison["data"]["stand_in"]
+    assert comparison["n"] == 1 and comparison["data"]["eval_images"] == 4
     result = json.loads((tmp_path / "simam/result.json").read_text())
     assert comparison["final"]["on"]["values"] == [pytest.approx(result["final"]["eval_acc"])]
     assert comparison["final"]["loss"]["on"]["mean"] == pytest.approx(result["final"]["eval_loss"], rel=1e-5)
