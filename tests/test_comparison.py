@@ -187,7 +187,10 @@ def test_no_sentence_claims_more_than_both_printed_intervals_allow():
 def test_printed_intervals_are_never_narrower():
     assert wording.interval_text((-0.00901, 0.01501)) == "-0.91 to +1.51"
     # Excludes 0 by less than is printed: no claim.
-    assert wording.interval_text((0.00001, 0.02)) == "+0.00 to +2.00" and wording.direction((0.00001, 0.02)) == 0
+    assert wording.interval_text((0.00001, 0.02)) == "+0.00 to +2.00"
+    barely, clearly = (0.00001, 0.02), (0.001, 0.02)
+    for seeds, both, found in ((barely, clearly, 0), (clearly, barely, 0), (clearly, clearly, 1), (None, clearly, 0)):
+        assert wording.effect({"t_interval": seeds, "images_and_seeds_interval": both}) == found
     assert wording.interval_text((-0.02, -0.00001)) == "-2.00 to +0.00"
     assert wording.interval_text((0.0123, 0.05), scale=1, decimals=4) == "+0.0123 to +0.0500"
 

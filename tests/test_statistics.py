@@ -57,6 +57,11 @@ def test_bootstrap_over_few_seeds_covers_less_than_it_says(monkeypatch):
     assert coverage(bootstrap_interval, 300, n=30) == pytest.approx(0.94, abs=0.03)
 
 
+def test_bootstrap_interval_by_hand():
+    # Of the 27 resamples of three, one is all 0 and one all 10: 3.7 % each, so these are the 2.5 % and 97.5 % quantiles.
+    assert bootstrap_interval([0.0, 1.0, 10.0]) == pytest.approx((0.0, 10.0))
+
+
 def simulated_outcomes(rng, images: int, luck: float) -> np.ndarray:
     """Images of different difficulty, for some of which SimAM is better; seeds of different luck. Mean 0.
 

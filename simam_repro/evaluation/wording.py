@@ -36,9 +36,15 @@ def interval_text(interval, scale: float = 100, decimals: int = 2) -> str:
     return f"{low:+.{decimals}f} to {high:+.{decimals}f}"
 
 
-def direction(interval) -> int:
+def effect(difference: dict) -> int:
+    """1 or -1 when the intervals over seeds and over images and seeds both lie above or below 0, else 0."""
+    seeds, both = (_side(difference[f"{over}_interval"]) for over in ("t", "images_and_seeds"))
+    return seeds if seeds == both else 0
+
+
+def _side(interval) -> int:
     """1 or -1 when the printed interval lies above or below 0, else 0."""
-    low, high = outward(interval)
+    low, high = outward(interval) if interval else (0, 0)
     return (low > 0) - (high < 0)
 
 
@@ -74,10 +80,9 @@ def _pairs(block: dict, metric: str, n: int) -> str:
     if seeds is None:
         return f"{observed} in each of the {n} seeds; equal differences give no interval, so no effect can be claimed"
     observed += f" on average (95 % interval {interval_text(seeds)})"
-    found = direction(seeds)
-    if found and found == direction(both):
+    if found := effect(difference):
         return f"{observed}: a measurable {'gain' if found > 0 else 'loss'} for this network, data and recipe"
-    if found:
+    if _side(seeds):
         over_both = f"over images and seeds together the interval is {interval_text(both)}"
         return f"{observed}, but {over_both}: no effect can be claimed"
     return (
