@@ -58,7 +58,7 @@ def test_bootstrap_over_few_seeds_covers_less_than_it_says(monkeypatch):
 
 
 def test_bootstrap_interval_by_hand():
-    # Of the 27 resamples of three, one is all 0 and one all 10: 3.7 % each, so these are the 2.5 % and 97.5 % quantiles.
+    # Of the 27 resamples of three, one is all 0 and one all 10: 3.7 % each, more than the 2.5 % beyond an end.
     assert bootstrap_interval([0.0, 1.0, 10.0]) == pytest.approx((0.0, 10.0))
 
 
