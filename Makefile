@@ -86,7 +86,7 @@ cifar-alexnet-off:     ## AlexNet without SimAM on CIFAR-10
 caltech-towernet-off cifar-alexnet-off:
 	@$(MAKE) --no-print-directory $(@:-off=) SIMAM=off
 
-compare-%: $(READY)  ## compare-caltech-towernet, ...: train what is missing of both halves, then compare them
+compare-%: $(READY)  ## compare-caltech-towernet, ...: train what is missing of both halves, compare them (scripts/compare.py: several seeds)
 	$(call TRAIN,$(call config,$*)) --finish
 	$(call TRAIN,$(call config,$*,_simam)) --finish
 	$(PY) scripts/compare.py -c configs/$(call config,$*).yaml configs/$(call config,$*,_simam).yaml $(OPTIONS)

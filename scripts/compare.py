@@ -1,4 +1,4 @@
-"""Put complete runs side by side: a table, and one figure with their curves."""
+"""Compare runs without and with SimAM: statistics over the pairs' seeds; other runs side by side."""
 
 import argparse
 from pathlib import Path
@@ -12,24 +12,63 @@ def main():
     parser.add_argument(
         "-c", "--configs", nargs="+", default=[], metavar="CONFIG", help="or the default run folders of these configs"
     )
+    parser.add_argument(
+        "--sweep",
+        metavar="FOLDER|NAME",
+        help="or all complete runs in FOLDER/<name>/seed<N>; NAME stands for runs/NAME",
+    )
     _cli.add_override_option(parser)
     _cli.add_change_options(parser)
-    parser.add_argument("--output", type=_cli.png, metavar="PNG", help="default: beside the first run, as compare.png")
+    parser.add_argument("--output", type=_cli.png, metavar="PNG", help="the figure")
+    parser.add_argument(
+        "--json", type=Path, metavar="JSON", help="the numbers; both default to the sweep's folder as comparison.png "
+        "and comparison.json, else to the first run's figures/ as compare.png and compare.json",
+    )  # fmt: skip
     arguments = parser.parse_args()
 
     from simam_repro.errors import UserError
-    from simam_repro.reporting import plot_curves, side_by_side
-    from simam_repro.runs import RUNS_ROOT, SMOKE_ROOT, default_run_dir
+    from simam_repro.evaluation.comparison import compare
+    from simam_repro.evaluation.pairs import sweep_runs
+    from simam_repro.reporting import comparison_text, plot_comparison, plot_curves, side_by_side, unpaired_text
+    from simam_repro.runs import RUNS_ROOT, RunFolder
+    from simam_repro.storage import write_json
+
+    if arguments.sweep:
+        if arguments.runs or arguments.configs:
+            raise UserError("--sweep names all its runs itself; leave out the others, or leave out --sweep")
+        folder = Path(arguments.sweep) if Path(arguments.sweep).is_dir() else RUNS_ROOT / arguments.sweep
+        runs, place = sweep_runs(folder), folder / "comparison"
+    else:
+        runs = [*map(RunFolder, arguments.runs), *configured_runs(arguments)]
+        if len(runs) < 2:
+            raise UserError("a comparison needs two runs or more: run folders, -c with their configs, or --sweep")
+        for run in runs:
+            run.read_result()  # refuses a run that is not complete
+        place = runs[0].figures / "compare"
+
+    comparison = compare(runs)
+    comparisons, complete = comparison["comparisons"], [run.path for run in runs if run.complete]
+    if not comparisons and len(complete) < 2:
+        raise UserError(f"{arguments.sweep} has no two complete runs: {', '.join(comparison['unpaired'])}")
+    figure, numbers = arguments.output or place.with_suffix(".png"), arguments.json or place.with_suffix(".json")
+    print("\n\n".join(map(comparison_text, comparisons)) or side_by_side(complete))
+    if comparisons and comparison["unpaired"]:
+        print("\n" + unpaired_text(comparison["unpaired"]))
+    if any(pairs["n"] > 1 for pairs in comparisons):
+        plot_comparison(comparisons, figure)
+    else:
+        plot_curves(complete, figure)
+    write_json(numbers, comparison)
+    print(f"\nfigure: {_cli.relative(figure)}\nnumbers: {_cli.relative(numbers)}")
+
+
+def configured_runs(arguments) -> list:
+    """The default run folders of the configs of -c."""
+    from simam_repro.runs import RUNS_ROOT, SMOKE_ROOT, RunFolder, default_run_dir
 
     root = SMOKE_ROOT if arguments.smoke else RUNS_ROOT
     experiments = [_cli.read_experiment(arguments, config) for config in arguments.configs]
-    run_dirs = [*arguments.runs, *(default_run_dir(experiment, root) for experiment in experiments)]
-    if len(run_dirs) < 2:
-        raise UserError("a comparison needs two runs or more: run folders, or -c with their configs")
-    print(side_by_side(run_dirs))
-    figure = arguments.output or run_dirs[0] / "figures" / "compare.png"
-    plot_curves(run_dirs, figure)
-    print(f"\nfigure: {_cli.relative(figure)}")
+    return [RunFolder(default_run_dir(experiment, root)) for experiment in experiments]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The run folder: names of its files, and reading them. Training writes it; everything else reads it."""
 
 import json
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from simam_repro.locks import LOCK
 from simam_repro.storage import is_temporary, read_json
 
 RUNS_ROOT = PROJECT_ROOT / "runs"
+# Goes with every number of a run whose result says `stand_in`.
+STAND_IN_NOTE = "stand-in data: generated images, no evidence about SimAM"
 SMOKE_ROOT = PROJECT_ROOT / ".smoke"  # not below runs/, whose curves VisualDL shows
 RUN_FIGURES = ("curves.png", "samples.png", "predictions.png", "confusion.png")
 
@@ -30,8 +34,21 @@ class Predictions:
     logits_best: np.ndarray
 
 
+def _load_predictions(path: Path) -> Predictions:
+    """Raises what numpy raises, or ValueError, for a file that is not what training wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        predictions = Predictions(**{name: arrays[name] for name in Predictions.__dataclass_fields__})
+    ids, labels = predictions.sample_ids, predictions.labels
+    for logits in (predictions.logits_final, predictions.logits_best):
+        if labels.ndim != 1 or not labels.size or ids.shape != labels.shape or logits.shape[:-1] != labels.shape:
+            raise ValueError("its arrays do not fit together")
+        if not np.isfinite(logits).all() or labels.min() < 0 or labels.max() >= logits.shape[-1]:
+            raise ValueError("its values are no logits and labels")
+    return predictions
+
+
 class RunFolder:
-    """A run's folder. Readers raise UserError when the file they need is not there."""
+    """A run's folder. Readers raise UserError when the file they need is not there or damaged."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -86,15 +103,23 @@ class RunFolder:
         return [key for key in ours if ours[key] != theirs.get(key)]
 
     def read_result(self) -> dict:
-        return read_json(self._need(self.result))
+        return self._read(self.result, read_json)
+
+    def read_environment(self) -> dict:
+        return self._read(self.environment, read_json)
 
     def read_metrics(self) -> list[dict]:
         """One dict an epoch, in order."""
         return [json.loads(line) for line in self._need(self.metrics).read_text(encoding="utf-8").splitlines()]
 
     def read_predictions(self) -> Predictions:
-        with np.load(self._need(self.predictions), allow_pickle=False) as arrays:
-            return Predictions(**{name: arrays[name] for name in Predictions.__dataclass_fields__})
+        return self._read(self.predictions, _load_predictions)
+
+    def _read(self, path: Path, read):
+        try:
+            return read(self._need(path))
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(f"{path} cannot be read ({error}): restore it, or train the run again") from None
 
     def _need(self, path: Path) -> Path:
         if not path.is_file():

@@ -61,6 +61,8 @@ def shortened(command: str, runs: Path, options: list, run_dir: Path) -> list[st
         arguments += ["--overwrite", "--run-dir", run_dir] if trains and "compare" not in command else []
         words += ["-o", f"{sys.prefix}/.ready", f"VENV={sys.prefix}", f"ARGS={shlex.join(map(str, arguments))}"]
         return words
+    if words[:2] == ["python", "scripts/compare.py"]:
+        return [sys.executable, *words[1:]]
     assert words[:2] == ["python", "scripts/train.py"], f"no rule to shorten: {command}"
     return [sys.executable, *words[1:], "--smoke", "--run-dir", run_dir, *options]
 

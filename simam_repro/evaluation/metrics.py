@@ -10,10 +10,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log softmax(logits)[label] in nats, in float64; logits [N, C], labels int [N]."""
+    """Mean of `cross_entropies`."""
+    return float(np.mean(cross_entropies(logits, labels)))
+
+
+def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """-log softmax(logits)[label] in nats, float64 [N]; logits [N, C], labels int [N]."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     log_normaliser = np.log(np.exp(shifted).sum(axis=1))
-    return float(np.mean(log_normaliser - shifted[np.arange(len(labels)), labels]))
+    return log_normaliser - shifted[np.arange(len(labels)), labels]
 
 
 def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int = 1) -> float:

@@ -1,5 +1,6 @@
 """Figures and tables from run folders."""
 
+from simam_repro.reporting.comparison import comparison_text, plot_comparison, unpaired_text
 from simam_repro.reporting.curves import curves_path, plot_curves
 from simam_repro.reporting.evaluation import evaluation_table, write_evaluation
 from simam_repro.reporting.figures import write_data_figures, write_eval_grid, write_figures
@@ -8,16 +9,19 @@ from simam_repro.reporting.predictions import prediction_lines, write_prediction
 from simam_repro.reporting.tables import side_by_side, summary_line
 
 __all__ = [
+    "comparison_text",
     "curves_path",
     "evaluation_table",
     "find_configs",
     "measure_network",
     "network_table",
     "overview_table",
+    "plot_comparison",
     "plot_curves",
     "prediction_lines",
     "side_by_side",
     "summary_line",
+    "unpaired_text",
     "write_data_figures",
     "write_eval_grid",
     "write_evaluation",

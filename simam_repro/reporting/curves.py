@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from simam_repro.config import Experiment
 from simam_repro.errors import UserError
+from simam_repro.evaluation.pairs import half_of, shared_keys
 from simam_repro.reporting.style import new_figure, save_figure, set_title
 from simam_repro.runs import RunFolder
 
@@ -14,8 +15,6 @@ from simam_repro.runs import RunFolder
 COLOURS = ("#1b3a6b", "#e07b00", "#2a9d4a", "#b0307a", "#7f7f7f", "#4fb3d9", "#8c4a1f", "#6a51c4", "#c9b400", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 LOSS, ACCURACY = "cross-entropy (nats)", "accuracy"
-# What a pair's halves may differ in; everything else equal makes them a pair.
-PAIR_KEYS = ("name", "model.attention", "model.e_lambda")
 OFF, ON = {"linestyle": "--", "markerfacecolor": "white"}, {"linestyle": "-"}
 LONGEST_LABEL = 60
 
@@ -124,25 +123,17 @@ def _looks(experiments: list[Experiment]) -> list[dict]:
     pairs: list[dict] = []
     looks = []
     for experiment in experiments:
-        half, shared = _half(experiment), _shared(experiment)
+        half, keys = half_of(experiment), shared_keys(experiment)
         # A pair that has this half already is another repetition: it gets a look of its own.
-        pair = next((pair for pair in pairs if pair["shared"] == shared and half not in pair["halves"]), None)
+        pair = next((pair for pair in pairs if pair["shared"] == keys and half not in pair["halves"]), None)
         if pair is None:
-            pair = {"shared": shared, "halves": set(), "position": len(pairs)}
+            pair = {"shared": keys, "halves": set(), "position": len(pairs)}
             pairs.append(pair)
         pair["halves"].add(half)
         position = pair["position"]
         look = {"color": COLOURS[position % len(COLOURS)], "marker": MARKERS[position % len(MARKERS)]}
         looks.append({**look, **(OFF if half == "off" else ON)})
     return looks
-
-
-def _half(experiment: Experiment) -> str:
-    return "off" if experiment.model.attention == "none" else "on"
-
-
-def _shared(experiment: Experiment) -> dict:
-    return {key: value for key, value in experiment.to_flat().items() if key not in PAIR_KEYS}
 
 
 def _labels(runs: list[RunFolder], experiments: list[Experiment]) -> list[str]:

@@ -6,8 +6,8 @@ import numpy as np
 
 from simam_repro.evaluation import Trained
 from simam_repro.reporting.figures import plot_confusion
-from simam_repro.reporting.style import STAND_IN_NOTE
 from simam_repro.reporting.visualdl import log_figure
+from simam_repro.runs import STAND_IN_NOTE
 from simam_repro.storage import write_json
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jinja2
 
+from simam_repro.evaluation import wording
 from simam_repro.reporting import published, report_figures
 from simam_repro.reporting.results import BENCHMARKS, RESULTS, Sweep, read_benchmarks, read_sweeps
 from simam_repro.reporting.style import STAND_IN_NOTE
@@ -73,9 +74,7 @@ def answer(comparisons: list[dict]) -> list[str]:
 
 def effect(comparison: dict) -> bool:
     """Whether both 95 % intervals of the final difference, over seeds and over images and seeds, exclude 0."""
-    difference = comparison["final"]["difference"]
-    intervals = (difference["t_interval"], difference["images_and_seeds_interval"])
-    return all(interval and (interval[0] > 0 or interval[1] < 0) for interval in intervals)
+    return wording.effect(comparison["final"]["difference"]) != 0
 
 
 def percent(fraction: float, digits: int = 2) -> str:
@@ -102,7 +101,7 @@ def _forest(pairs) -> str:
     for _, comparison in pairs:
         difference = comparison["final"]["difference"]
         repeated = comparison["n"] > 1
-        bounds = difference["t_interval"] if repeated else difference["images_and_seeds_interval"]
+        bounds = difference["t_interval"] if repeated else difference["images_interval"]
         rows.append(
             {
                 "label": f"{comparison['title']}, n = {comparison['n']}",

@@ -7,6 +7,7 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.font_manager import get_font_names  # noqa: E402
 
+from simam_repro.runs import STAND_IN_NOTE  # noqa: E402
 from simam_repro.storage import atomic_path  # noqa: E402
 
 # Class names may be Chinese, Japanese or Korean: fonts for the letters that matplotlib's own lacks, where installed.
@@ -18,8 +19,6 @@ matplotlib.rcParams["font.family"] = [
     "sans-serif",
     *sorted(set(CJK_FONTS) & set(get_font_names()), key=CJK_FONTS.index),
 ]
-
-STAND_IN_NOTE = "stand-in data: generated images, no evidence about SimAM"
 
 
 def new_figure(width: float, height: float) -> Figure:

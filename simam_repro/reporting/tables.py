@@ -1,8 +1,8 @@
 """Plain-text tables from run folders."""
 
 from simam_repro.errors import UserError
-from simam_repro.reporting.style import STAND_IN_NOTE
-from simam_repro.runs import RunFolder
+from simam_repro.evaluation.wording import chosen_note
+from simam_repro.runs import STAND_IN_NOTE, RunFolder
 
 ROWS = (
     ("attention", lambda r: r["attention"]),
@@ -40,7 +40,8 @@ def side_by_side(run_dirs) -> str:
     lines += ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in zip(*columns)]
     data = results[0]["data"]
     lines += ["", f"{data['train_images']} train and {data['eval_images']} eval images of {data['name']}."]
-    lines += ["* chosen on the eval images, so it flatters both. One run each says nothing about a difference."]
+    chosen = {chosen_note(result["best"].get("chosen_on", "eval")) for result in results}
+    lines += [f"* {'; '.join(sorted(chosen))}. One run each says nothing about a difference."]
     if any(result["data"]["stand_in"] for result in results):
         lines.append(STAND_IN_NOTE[0].upper() + STAND_IN_NOTE[1:] + ".")
     return "\n".join(lines)

@@ -1,0 +1,104 @@
+"""Which runs belong together: the two halves of a pair, and the pairs of several seeds."""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from simam_repro.config import Experiment
+from simam_repro.errors import UserError
+from simam_repro.runs import RunFolder
+
+# What a pair's halves may differ in; everything else equal makes them a pair.
+PAIR_KEYS = ("name", "model.attention", "model.e_lambda")
+
+
+def half_of(experiment: Experiment) -> str:
+    """ "off" without attention, else "on"."""
+    return "off" if experiment.model.attention == "none" else "on"
+
+
+def shared_keys(experiment: Experiment) -> dict:
+    """The keys that are the same in both halves of a pair, flat."""
+    return {key: value for key, value in experiment.to_flat().items() if key not in PAIR_KEYS}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Complete runs without and with attention, otherwise the same, by seed: {seed: run}, the seeds ascending.
+
+    `missing` says of each other seed that one of the halves has what lacks; `members` are all runs of both halves,
+    complete or not.
+    """
+
+    off: dict[int, RunFolder]
+    on: dict[int, RunFolder]
+    missing: tuple[str, ...]
+    members: tuple[RunFolder, ...]
+
+
+def find_pairs(runs: list[RunFolder]) -> tuple[list[Pairs], list[RunFolder]]:
+    """Pairs over seeds, and the runs that belong to none. Runs need not be complete.
+
+    Raises:
+        UserError: two runs are the same half of the same pair.
+    """
+    recipes: dict[str, dict] = defaultdict(lambda: {"off": defaultdict(list), "on": defaultdict(list)})
+    for run in runs:
+        experiment = run.read_experiment()
+        recipe = {key: value for key, value in shared_keys(experiment).items() if key != "seed"}
+        variant = (experiment.model.e_lambda, experiment.model.attention, experiment.name)
+        recipes[json.dumps(recipe, sort_keys=True)][half_of(experiment)][variant].append((experiment.seed, run))
+    found = [
+        pairs
+        for recipe in recipes.values()
+        for variant, on in recipe["on"].items()
+        for name, off in _other_halves(recipe["off"], variant)
+        if (pairs := _pairs(name, off, variant[-1], on))
+    ]
+    members = {run for pairs in found for run in pairs.members}
+    return found, [run for run in runs if run not in members]
+
+
+def sweep_runs(folder) -> list[RunFolder]:
+    """The runs in a sweep's folder, <folder>/<name>/seed<N>, complete or not.
+
+    Raises:
+        UserError: no folder, or no run in it.
+    """
+    folder = Path(folder)
+    runs = [run for path in sorted(folder.glob("*/seed*")) if (run := RunFolder(path)).started]
+    if not runs:
+        raise UserError(f"{folder} has no runs: a sweep's runs are {folder.name}/NAME/seedN, each with its config.yaml")
+    return runs
+
+
+def _other_halves(halves: dict, variant) -> list[tuple[str, list]]:
+    """Names and runs of the halves without attention; where a sweep repeats them for each lambda, those of this one."""
+    e_lambda = variant[0]
+    alike = {key: runs for key, runs in halves.items() if key[0] == e_lambda} or halves
+    return [(key[-1], runs) for key, runs in alike.items()]
+
+
+def _pairs(off_name: str, off: list, on_name: str, on: list) -> Pairs | None:
+    off, on = _by_seed(off), _by_seed(on)
+    seeds = sorted(off.keys() | on.keys())
+    both = [seed for seed in seeds if all(seed in runs and runs[seed].complete for runs in (off, on))]
+    missing = [
+        f"{name} seed {seed}: {'not complete' if seed in runs else 'not there'}"
+        for seed in seeds
+        for name, runs in ((off_name, off), (on_name, on))
+        if seed not in runs or not runs[seed].complete
+    ]
+    if not both:
+        return None
+    members = (*off.values(), *on.values())
+    return Pairs({seed: off[seed] for seed in both}, {seed: on[seed] for seed in both}, tuple(missing), members)
+
+
+def _by_seed(runs: list[tuple[int, RunFolder]]) -> dict[int, RunFolder]:
+    by_seed: dict[int, RunFolder] = {}
+    for seed, run in runs:
+        if by_seed.setdefault(seed, run) is not run:
+            raise UserError(f"{by_seed[seed].path} and {run.path} are the same half with seed {seed}; name one of them")
+    return by_seed

@@ -1,0 +1,386 @@
+"""compare.py: which runs it pairs, what it computes, writes and says, and what it refuses."""
+
+import json
+import re
+
+import made_runs
+import numpy as np
+import pytest
+from commands import assert_refused, script
+from made_runs import write_run, write_sweep
+from PIL import Image
+
+from simam_repro.config import build_experiment
+from simam_repro.errors import UserError
+from simam_repro.evaluation import wording
+from simam_repro.evaluation.comparison import compare
+from simam_repro.evaluation.pairs import find_pairs, sweep_runs
+from simam_repro.reporting import comparison as reporting
+from simam_repro.reporting import comparison_text, plot_comparison
+from simam_repro.training import fit
+
+REAL = {"stand_in": False, "name": "cifar10"}
+
+
+def pair(folder, seed=0, off=(1, 1, 0, 0), on=(1, 1, 1, 0), **keys):
+    """[off, on], final and best alike; keys of `write_run` for both, or {half: keys} for one."""
+    halves = {"off": ("none", off), "on": ("simam", on)}
+    own = {half: keys.pop(half) for half in ("off_keys", "on_keys") if half in keys}
+    return [
+        write_run(folder / half / f"seed{seed}", attention, seed, right, right, **keys, **own.get(f"{half}_keys", {}))
+        for half, (attention, right) in halves.items()
+    ]
+
+
+def only(runs) -> dict:
+    (comparison,) = compare(runs)["comparisons"]
+    return comparison
+
+
+def test_numbers_by_hand(tmp_path):
+    # 8 images: seed 0 wins image 2 and loses image 1, seed 1 wins two, seed 2 is equal.
+    off = [1, 1, 0, 0, 1, 1, 1, 0]
+    runs = pair(tmp_path, 0, off, [1, 0, 1, 0, 1, 1, 1, 0])
+    runs += pair(tmp_path, 1, off, [1, 1, 1, 1, 1, 1, 1, 0]) + pair(tmp_path, 2, off, off)
+    comparison = only(runs)
+    block = comparison["final"]
+    assert comparison["seeds"] == [0, 1, 2] and comparison["n"] == 3 and comparison["missing"] == []
+    assert block["off"]["values"] == [5 / 8] * 3 and block["off"]["sd"] == 0
+    assert block["on"]["values"] == [5 / 8, 7 / 8, 5 / 8]
+    difference = block["difference"]
+    assert difference["values"] == [0, 0.25, 0] and difference["mean"] == pytest.approx(1 / 12)
+    # sd = 0.25 / sqrt(3), its standard error 0.25 / 3; t(0.975, 2) = 4.302653.
+    assert difference["sd"] == pytest.approx(0.25 / np.sqrt(3))
+    assert difference["t_interval"] == pytest.approx((1 / 12 - 4.302653 / 12, 1 / 12 + 4.302653 / 12))
+    counts = [(test["seed"], test["only_off_right"], test["only_on_right"]) for test in block["mcnemar"]["per_seed"]]
+    assert counts == [(0, 1, 1), (1, 0, 2), (2, 0, 0)]
+    pooled = block["mcnemar"]["pooled"]
+    # 1 of 4, both tails: 2 (1 + 4) / 16.
+    assert (pooled["only_off_right"], pooled["only_on_right"], pooled["p"]) == (1, 3, pytest.approx(0.625))
+    assert "share their images" in pooled["caveat"]
+    assert block["seeds_needed_for_published"]["difference"] == pytest.approx(0.84355 - 0.84286)
+    for half, runs_of in (("off", runs[0::2]), ("on", runs[1::2])):
+        assert block["loss"][half]["values"] == pytest.approx([r.read_result()["final"]["eval_loss"] for r in runs_of])
+    assert block["ece"]["difference"]["mean"] == pytest.approx(block["ece"]["on"]["mean"] - block["ece"]["off"]["mean"])
+
+
+def test_final_and_best_are_their_own_predictions(tmp_path):
+    comparison = only(write_sweep(tmp_path, seeds=2, images=50))
+    for which in ("final", "best"):
+        recorded = [run.read_result()[which]["eval_acc"] for run in sweep_runs(tmp_path)]
+        assert comparison[which]["off"]["values"] + comparison[which]["on"]["values"] == recorded
+    assert comparison["final"]["off"]["values"] != comparison["best"]["off"]["values"]
+
+
+def test_what_the_json_holds(tmp_path):
+    comparison = compare(write_sweep(tmp_path, seeds=3, images=40))
+    again = json.loads(json.dumps(comparison, allow_nan=False))
+    assert again["schema"] == 1 and again["unpaired"] == []
+    assert again["method"]["bootstrap"] == {"kind": "percentile", "resamples": 5000, "random_seed": 0}
+    (pairs,) = again["comparisons"]
+    assert set(pairs) == {
+        "title", "data", "backbone", "image_size", "epochs", "off", "on", "e_lambda", "seeds", "n", "missing",
+        "hardware", "versions", "git_commits", "wall_s", "warnings", "best_chosen_on", "final", "best", "sentence",
+    }  # fmt: skip
+    assert set(pairs["data"]) == {"name", "sha256", "stand_in", "train_images", "eval_images"}
+    assert {"cpu", "threads", "device", "gpu"} <= set(pairs["hardware"])
+    assert pairs["versions"] == {"paddle": "3.3.1", "python": "3.11.7", "numpy": "2.4.6"}
+    assert pairs["wall_s"] == {"off": [60.0] * 3, "on": [60.0] * 3} and pairs["git_commits"] == ["1234567"]
+    difference = {"values", "mean", "sd", "t_interval", "t_p", "bootstrap_interval"}
+    images = {"images_and_seeds_interval", "images_interval"}
+    for which in ("final", "best"):
+        block = pairs[which]
+        assert set(block) == {
+            "off", "on", "difference", "mcnemar", "ece", "loss", "detectable_difference", "seeds_needed_for_published",
+            "sentence",
+        }  # fmt: skip
+        assert set(block["difference"]) == set(block["loss"]["difference"]) == difference | images
+        assert set(block["ece"]["difference"]) == difference
+        for interval in ("t_interval", "bootstrap_interval", "images_and_seeds_interval", "images_interval"):
+            low, high = block["difference"][interval]
+            assert low < block["difference"]["mean"] < high
+    assert pairs["sentence"] == pairs["final"]["sentence"]
+    assert compare(sweep_runs(tmp_path)) == comparison  # the random numbers are the same each time
+
+
+def test_one_pair_says_nothing_about_seeds(tmp_path):
+    comparison = only(pair(tmp_path, 4, data=REAL))
+    block = comparison["final"]
+    for nothing in ("sd", "t_interval", "t_p", "bootstrap_interval", "images_and_seeds_interval"):
+        assert block["difference"][nothing] is None
+    assert block["detectable_difference"] is block["seeds_needed_for_published"]["n"] is None
+    assert block["mcnemar"]["pooled"]["caveat"] is None
+    low, high = block["difference"]["images_interval"]
+    assert low <= 0.25 <= high
+    said = comparison["sentence"]
+    assert "one run each, seed 4" in said and "25.00 points higher" in said and "p = 1)" in said
+    assert "says nothing about other seeds" in said and "no more than chance" in said
+    assert "measurable" not in said and "95 %" not in said
+
+
+def test_equal_differences_give_no_interval_and_no_claim(tmp_path):
+    comparison = only([run for seed in range(3) for run in pair(tmp_path, seed)])
+    assert comparison["final"]["difference"]["sd"] == 0 and comparison["final"]["difference"]["t_interval"] is None
+    assert comparison["final"]["detectable_difference"] is None
+    assert "25.00 points higher in each of the 3 seeds" in comparison["sentence"]
+    assert "no effect can be claimed" in comparison["sentence"]
+    assert "unknown" in comparison_text(comparison)
+
+
+def block_of(mean, seeds, both) -> dict:
+    difference = {"mean": mean, "t_interval": seeds, "images_and_seeds_interval": both}
+    return {"difference": difference, "detectable_difference": 0.021}
+
+
+def said(mean, seeds, both, stand_in=False, which="final", chosen_on="eval") -> str:
+    comparison = {
+        "title": "TowerNet", "n": 5, "seeds": [0, 1, 2, 3, 4], "best_chosen_on": chosen_on,
+        "data": {"stand_in": stand_in, "eval_images": 365}, which: block_of(mean, seeds, both),
+    }  # fmt: skip
+    return wording.sentence(comparison, which)
+
+
+def test_sentences():
+    assert said(0.003, (-0.009, 0.015), (-0.01, 0.02)) == (
+        "TowerNet, 5 seeds: with SimAM the final accuracy is 0.30 points higher on average (95 % interval -0.90 to "
+        "+1.50): no measurable effect; with 5 seeds, a true difference below 2.10 points would be missed more than "
+        "one time in five."
+    )
+    assert said(-0.02, (-0.03, -0.01), (-0.035, -0.005)) == (
+        "TowerNet, 5 seeds: with SimAM the final accuracy is 2.00 points lower on average (95 % interval -3.00 to "
+        "-1.00): a measurable loss for this network, data and recipe."
+    )
+    # The interval over seeds alone excludes 0; then the other one alone.
+    assert "+0.50 to +3.50), but over images and seeds together the interval is -0.10 to +4.10: no effect can be" in (
+        said(0.02, (0.005, 0.035), (-0.001, 0.041))
+    )
+    assert "no measurable effect" in said(0.02, (-0.005, 0.045), (0.001, 0.041))
+    assert said(0.02, (0.01, 0.03), (0.01, 0.03), stand_in=True).startswith("Stand-in data: generated images, no evid")
+    assert "the best epoch's accuracy (chosen on the eval images, which flatters both) is the same on average" in (
+        said(0.0, (-0.01, 0.01), (-0.01, 0.01), which="best")
+    )
+    assert "(chosen on validation images)" in (
+        said(0.0, (-0.01, 0.01), (-0.01, 0.01), which="best", chosen_on="validation")
+    )
+
+
+def test_no_sentence_claims_more_than_both_printed_intervals_allow():
+    rng = np.random.default_rng(0)
+    claims = 0
+    for _ in range(3000):
+        mean = rng.normal(0, 0.01)
+        seeds, both = ((mean - width, mean + width) for width in rng.exponential(0.01, 2))
+        text = said(mean, seeds, both)
+        above = min(seeds[0], both[0]) > 0
+        below = max(seeds[1], both[1]) < 0
+        claim = re.search(r"a measurable (gain|loss)", text)
+        if claim:
+            claims += 1
+            assert above if claim.group(1) == "gain" else below
+            low, high = map(float, re.search(r"interval (\S+) to ([^)]+)\)", text).groups())
+            assert low > 0 or high < 0
+        else:
+            assert "no measurable effect" in text or "no effect can be claimed" in text
+    assert 300 < claims < 2700
+
+
+def test_printed_intervals_are_never_narrower():
+    assert wording.interval_text((-0.00901, 0.01501)) == "-0.91 to +1.51"
+    # Excludes 0 by less than is printed: no claim.
+    assert wording.interval_text((0.00001, 0.02)) == "+0.00 to +2.00"
+    barely, clearly = (0.00001, 0.02), (0.001, 0.02)
+    for seeds, both, found in ((barely, clearly, 0), (clearly, barely, 0), (clearly, clearly, 1), (None, clearly, 0)):
+        assert wording.effect({"t_interval": seeds, "images_and_seeds_interval": both}) == found
+    assert wording.interval_text((-0.02, -0.00001)) == "-2.00 to +0.00"
+    assert wording.interval_text((0.0123, 0.05), scale=1, decimals=4) == "+0.0123 to +0.0500"
+
+
+def test_text(tmp_path):
+    runs = write_sweep(tmp_path, seeds=4, images=365, chosen_on="validation")
+    text = comparison_text(only(runs))
+    assert max(map(len, text.splitlines())) <= 100
+    for words in (
+        "TowerNet, shapes16 (stand-in data) at 128 pixels, 3 epochs", "made_simam, lambda 0.0001",
+        "4 (seeds 0, 1, 2, 3)", "32 train and 365 eval images", "A processor", "1 thread(s)", "paddle 3.3.1",
+        "best epoch *", "* chosen on validation images", "Stand-in data: generated images, no evidence about SimAM.",
+        "McNemar p", "detectable with 4 seeds", "0.069 points",
+    ):  # fmt: skip
+        assert words in text, words
+    real = comparison_text(only(pair(tmp_path / "real", data=REAL)))
+    assert "tand-in" not in real and "CIFAR-10 at 128 pixels" in real and "* chosen on the eval images" in real
+
+
+def test_figure(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(reporting, "save_figure", lambda figure, path: drawn.append(figure))
+    comparisons = [only(write_sweep(tmp_path / "a", seeds=3)), only(pair(tmp_path / "b", data=REAL))]
+    plot_comparison(comparisons, "unused.png")
+    plot_comparison(comparisons[1:], "unused.png")
+    assert "stand-in data" in drawn[0].get_suptitle() and "stand-in" not in drawn[1].get_suptitle()
+    final, best, differences = drawn[0].subfigs[0].axes
+    for panel, which in ((final, "final"), (best, "best")):
+        lines = [line.get_ydata() for line in panel.get_lines()[:3]]
+        halves = [comparisons[0][which][half]["values"] for half in ("off", "on")]
+        np.testing.assert_allclose(lines, 100 * np.transpose(halves))
+    over_seeds = differences.containers[0]
+    low, high = over_seeds[2][0].get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx(tuple(100 * np.array(comparisons[0]["final"]["difference"]["t_interval"])))
+    assert not drawn[1].subfigs[0].axes[2].containers  # one pair: no interval
+
+
+def test_pairs_are_the_same_but_for_attention(tmp_path):
+    runs = pair(tmp_path / "a") + pair(tmp_path / "b", config={"optim": {"learning_rate": 0.5}})
+    lonely = write_run(tmp_path / "c/seed1", "simam", 1)
+    found, alone = find_pairs([*runs, lonely])
+    assert [(list(pairs.off), list(pairs.on)) for pairs in found] == [([0], [0])] * 2
+    assert alone == []  # seed 1 belongs to the first pair, which lacks the other half
+    assert found[0].missing == ("made seed 1: not there",)
+    other = write_run(tmp_path / "d/seed0", config={"model": {"backbone": "alexnet"}})
+    assert find_pairs([*runs, other])[1] == [other]
+    with pytest.raises(UserError, match="same half with seed 0"):
+        find_pairs([*runs, write_run(tmp_path / "again/seed0", "none")])
+
+
+def test_each_lambda_has_its_own_comparison(tmp_path):
+    off = write_run(tmp_path / "off/seed0")
+    small, large = (
+        write_run(tmp_path / name / "seed0", "simam", config={"model": {"e_lambda": e_lambda}, "name": name})
+        for name, e_lambda in (("small", 1e-5), ("large", 0.1))
+    )
+    found, _ = find_pairs([off, small, large])
+    assert [(pairs.off[0], pairs.on[0]) for pairs in found] == [(off, small), (off, large)]
+    # A sweep over lambda repeats the half without attention: each goes with its own.
+    own = write_run(tmp_path / "own/seed0", config={"model": {"e_lambda": 0.1}, "name": "own"})
+    found, _ = find_pairs([off, own, small, large])
+    assert [(pairs.off[0], pairs.on[0]) for pairs in found][-1] == (own, large)
+
+
+def test_other_data_weights_or_images_are_refused(tmp_path):
+    for number, (keys, words) in enumerate(
+        [({"data": {"sha256": "cd" * 32}}, "different data .sha256"), ({"data": {"train_images": 31}}, "train_images")]
+    ):
+        with pytest.raises(UserError, match=words):
+            compare(pair(tmp_path / str(number), on_keys=keys))
+    off, on = pair(tmp_path / "weights")
+    on.result.write_text(json.dumps({**on.read_result(), "weights": {"sha256": "12"}}))
+    with pytest.raises(UserError, match="different weights"):
+        compare([off, on])
+    off, on = pair(tmp_path / "images")
+    arrays = dict(np.load(on.predictions))
+    np.savez(on.predictions, **{**arrays, "sample_ids": arrays["sample_ids"][::-1]})
+    with pytest.raises(UserError, match="different eval images"):
+        compare([off, on])
+
+
+def test_other_hardware_and_versions_are_warned_of(tmp_path):
+    resumed = {"sessions": [{"after_step": 3, "cpu": "Another"}]}
+    runs = pair(tmp_path, 0, on_keys={"environment": {"threads": 2}}) + pair(tmp_path, 1)
+    runs += pair(tmp_path, 2, environment={"paddle": "2.6.2"}) + pair(tmp_path, 3, off_keys={"environment": resumed})
+    comparison = only(runs)
+    warnings = dict(warning.split(" differs ") for warning in comparison["warnings"])
+    assert set(warnings) == {"threads", "paddle", "cpu"}
+    assert warnings["threads"].startswith("inside the pairs of seed 0, so it may be the cause")
+    assert warnings["paddle"] == "between seeds: 3.3.1 / 2.6.2"
+    assert "inside the pairs of seed 3" in warnings["cpu"] and "A processor, then Another" in warnings["cpu"]
+    assert comparison["hardware"]["threads"] == "1 / 2" and comparison["hardware"]["device"] == "cpu"
+    assert "Warning: threads differs inside" in comparison_text(comparison)
+
+
+def test_predictions_that_do_not_agree_with_the_result_are_warned_of(tmp_path):
+    off, on = pair(tmp_path)
+    result = on.read_result()
+    on.result.write_text(json.dumps({**result, "final": {**result["final"], "eval_acc": 0.9}}))
+    assert only([off, on])["warnings"] == [
+        "made_simam seed 0: accuracy 0.9000 in result.json, 0.7500 in predictions.npz"
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(file.read_bytes()[:200]),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_text("no archive"),
+        lambda file: np.savez(file, labels=np.arange(3)),
+        lambda file: np.savez(file, **{**dict(np.load(file)), "labels": np.arange(3)}),
+        lambda file: np.savez(file, **{**dict(np.load(file)), "labels": np.full(4, 99)}),
+        lambda file: np.savez(file, **{**dict(np.load(file)), "logits_best": np.full((4, 4), np.nan)}),
+    ],
+)
+def test_damaged_predictions_are_refused(damage, tmp_path):
+    off, on = pair(tmp_path)
+    damage(on.predictions)
+    with pytest.raises(UserError, match="on/seed0/predictions.npz cannot be read"):
+        compare([off, on])
+
+
+def written(done) -> dict:
+    assert done.returncode == 0, done.stderr
+    return dict(line.split(": ", 1) for line in done.stdout.splitlines() if line.startswith(("figure: ", "numbers: ")))
+
+
+def test_command_compares_a_sweep(tmp_path):
+    write_sweep(tmp_path / "sweep", seeds=3)
+    write_run(tmp_path / "sweep/made_simam/seed5", "simam", 5, [1] * 200, [1] * 200).result.unlink()
+    write_run(tmp_path / "sweep/other/seed0", config={"model": {"backbone": "alexnet"}})
+    done = script("compare", "--sweep", "sweep", cwd=tmp_path)
+    assert written(done) == {"figure": "sweep/comparison.png", "numbers": "sweep/comparison.json"}
+    (comparison,) = json.loads((tmp_path / "sweep/comparison.json").read_text())["comparisons"]
+    assert comparison["n"] == 3
+    assert comparison["missing"] == ["made seed 5: not there", "made_simam seed 5: not complete"]
+    said = " ".join(done.stdout.split())
+    assert comparison["sentence"] in said and comparison["best"]["sentence"] in said
+    assert "made_simam seed 5: not complete" in said and "other half: other/seed0." in said
+    assert "Stand-in data" in said
+    with Image.open(tmp_path / "sweep/comparison.png") as figure:
+        assert figure.width > 1000
+
+
+def test_command_compares_what_training_leaves(tmp_path):
+    for number in range(20):
+        file = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file)
+    data = {"dataset": "folder", "folder": str(tmp_path / "images"), "root": str(tmp_path / "data"), "image_size": 32}
+    for attention in ("none", "simam"):
+        model = {"backbone": "mobilenet_v2", "attention": attention, "fused": False}
+        values = {
+            "name": attention, "data": {**data, "num_workers": 0}, "model": model, "train": {"epochs": 1},
+            "logging": {"visualdl": False},
+        }  # fmt: skip
+        fit(build_experiment(values), tmp_path / attention)
+    done = script("compare", "none", "simam", "--json", "a/b.json", "--output", "a/b.png", cwd=tmp_path)
+    assert written(done) == {"figure": "a/b.png", "numbers": "a/b.json"}
+    (comparison,) = json.loads((tmp_path / "a/b.json").read_text())["comparisons"]
+    assert comparison["n"] == 1 and comparison["data"]["eval_images"] == 4
+    result = json.loads((tmp_path / "simam/result.json").read_text())
+    assert comparison["final"]["on"]["values"] == [pytest.approx(result["final"]["eval_acc"])]
+    assert comparison["final"]["loss"]["on"]["mean"] == pytest.approx(result["final"]["eval_loss"], rel=1e-5)
+    assert comparison["warnings"] == []
+
+
+def test_command_puts_runs_that_are_no_pair_side_by_side(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", config={"model": {"backbone": "alexnet"}})
+    done = script("compare", "a", "b", cwd=tmp_path)
+    assert written(done) == {"figure": "a/figures/compare.png", "numbers": "a/figures/compare.json"}
+    assert "final eval accuracy" in done.stdout and "One run each says nothing" in done.stdout
+    assert "Stand-in data" in done.stdout
+
+
+def test_command_refuses(tmp_path):
+    off, on = pair(tmp_path / "pair")
+    assert_refused(script("compare", off.path), "needs two runs or more")
+    with pytest.raises(UserError, match="nowhere has no runs"):
+        sweep_runs(tmp_path / "nowhere")
+    on.predictions.write_bytes(b"PK")
+    assert_refused(script("compare", off.path, on.path), str(on.predictions), "cannot be read")
+    on.result.unlink()
+    assert_refused(script("compare", off.path, on.path), "on/seed0 has no result.json")
+    assert_refused(script("compare", "--sweep", tmp_path / "pair"), "no two complete runs", "on/seed0 (not complete)")
+    assert not (tmp_path / "pair/comparison.json").exists()
+
+
+def test_made_runs_are_as_made():
+    logits = made_runs.logits_of([1, 0, 1, 0])
+    assert (logits.argmax(axis=1) == [0, 2, 2, 0]).all()
