@@ -51,16 +51,15 @@ def main():
         except (KeyboardInterrupt, _cli.Terminated):
             print(f"\nto continue: {shlex.join(sys.orig_argv)}", file=sys.stderr)
             raise
-        complete = [job.run.folder.path for job in jobs if job.state == COMPLETE]
-        compared = len(complete) < 2 or subprocess.run(compare_command(folder, complete)).returncode == 0
+        complete = sum(job.state == COMPLETE for job in jobs)
+        compared = complete < 2 or subprocess.run(compare_command(folder)).returncode == 0
     check_outcome(jobs)
     if not compared:
         raise _cli.RunError("the runs are complete; their comparison failed, see above")
 
 
-def compare_command(folder: Path, complete: list[Path]) -> list:
-    compare = [sys.executable, _cli.PROJECT_ROOT / "scripts/compare.py"]
-    return [*compare, *complete, "--output", folder / "comparison.png"]
+def compare_command(folder: Path) -> list:
+    return [sys.executable, _cli.PROJECT_ROOT / "scripts/compare.py", "--sweep", folder]
 
 
 def check_outcome(jobs: list[Job]) -> None:

@@ -9,10 +9,9 @@ from simam_repro.errors import UserError
 from simam_repro.evaluation import statistics, wording
 from simam_repro.evaluation.metrics import cross_entropies
 from simam_repro.evaluation.pairs import Pairs, find_pairs
+from simam_repro.evaluation.published import ALEXNET_DIFFERENCE
 from simam_repro.runs import Predictions, RunFolder
 
-# 0.84355 - 0.84286: the gain of the original AlexNet experiment on CIFAR-10, one run each.
-PUBLISHED_DIFFERENCE = 0.00069
 METHOD = {
     "confidence": statistics.CONFIDENCE,
     "bootstrap": {
@@ -178,7 +177,7 @@ def _block(off: list[_Run], on: list[_Run], which: str) -> dict:
         "loss": _of_images(*losses),
         "detectable_difference": statistics.detectable_difference(deviation, len(on)),
         "seeds_needed_for_published": {
-            "difference": PUBLISHED_DIFFERENCE, "n": statistics.seeds_needed(PUBLISHED_DIFFERENCE, deviation),
+            "difference": ALEXNET_DIFFERENCE, "n": statistics.seeds_needed(ALEXNET_DIFFERENCE, deviation),
         },
     }  # fmt: skip
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import jinja2
 
-from simam_repro.evaluation import wording
-from simam_repro.reporting import published, report_figures
+from simam_repro.evaluation import published, wording
+from simam_repro.reporting import report_figures
 from simam_repro.reporting.results import BENCHMARKS, RESULTS, Sweep, read_benchmarks, read_sweeps
 from simam_repro.reporting.style import STAND_IN_NOTE
 from simam_repro.storage import write_text
