@@ -72,7 +72,7 @@ def _comparison(pairs: Pairs) -> dict:
     experiment, result = on[0].experiment, on[0].result
     data = {key: result["data"][key] for key in ("name", "sha256", "stand_in", "train_images", "eval_images")}
     comparison = {
-        "title": wording.title(experiment.model.backbone, data, experiment.data.image_size, result["epochs"]),
+        "title": wording.title(experiment, data),
         "data": data,
         "backbone": experiment.model.backbone,
         "image_size": experiment.data.image_size,

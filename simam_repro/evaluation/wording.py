@@ -2,7 +2,10 @@
 
 import math
 
+from simam_repro.config import Experiment
 from simam_repro.runs import STAND_IN_NOTE
+
+FAITHFUL = "faithful_"  # how the names in configs/faithful/ begin
 
 NAMES = {
     "towernet": "TowerNet", "alexnet": "AlexNet", "resnet50": "ResNet50", "vgg19": "VGG19",
@@ -10,10 +13,18 @@ NAMES = {
 }  # fmt: skip
 
 
-def title(backbone: str, data: dict, image_size: int, epochs: int) -> str:
-    """ "TowerNet, Caltech101-16 at 128 pixels, 40 epochs"; `data` as in result.json."""
+def title(experiment: Experiment, data: dict) -> str:
+    """ "TowerNet, Caltech101-16 at 128 pixels, 40 epochs", and what else sets it apart; `data` as in result.json."""
+    epochs, backbone = experiment.train.epochs, experiment.model.backbone
     name = NAMES.get(data["name"], data["name"]) + (" (stand-in data)" if data["stand_in"] else "")
-    return f"{NAMES.get(backbone, backbone)}, {name} at {image_size} pixels, {epochs} epoch{'s' * (epochs != 1)}"
+    parts = [
+        NAMES.get(backbone, backbone),
+        f"{name} at {experiment.data.image_size} pixels",
+        f"{data['train_images']:,} training images" if experiment.data.train_limit else None,
+        f"{epochs} epoch{'s' * (epochs != 1)}",
+        "the original's recipe with its quirks" if experiment.name.startswith(FAITHFUL) else None,
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def points(fraction: float, decimals: int = 2) -> str:

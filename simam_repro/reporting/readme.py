@@ -5,7 +5,6 @@ from pathlib import Path
 from simam_repro.errors import UserError
 from simam_repro.reporting.report import interval, percent, points
 from simam_repro.reporting.results import RESULTS, read_sweeps
-from simam_repro.reporting.style import STAND_IN_NOTE
 from simam_repro.storage import write_text
 
 BEGIN, END = "<!-- results: written by `make report` -->", "<!-- end of results -->"
@@ -13,18 +12,24 @@ HEAD = ("what", "n", "off", "on", "on minus off (points)", "95 % interval")
 
 
 def results_table(results: Path = RESULTS) -> str:
-    """A line for each comparison: final epoch, accuracy on the eval images."""
-    rows = [HEAD, ("---",) * len(HEAD)]
-    for sweep in read_sweeps(results):
-        rows += [_row(f"results/{sweep.name}", comparison) for comparison in sweep.comparisons]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    """A line for each comparison (final epoch, accuracy on the eval images), and what they were measured on."""
+    pairs = [(sweep, comparison) for sweep in read_sweeps(results) for comparison in sweep.comparisons]
+    rows = [HEAD, ("---",) * len(HEAD), *(_row(f"results/{sweep.name}", comparison) for sweep, comparison in pairs)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, "", *dict.fromkeys(_measured_on(comparison) for _, comparison in pairs)]).strip()
+
+
+def _measured_on(comparison: dict) -> str:
+    hardware, versions = comparison["hardware"], comparison["versions"]
+    return (
+        f"{hardware['gpu'] or hardware['cpu']}, {hardware['threads']} thread(s) a run; Paddle {versions['paddle']}, "
+        f"numpy {versions['numpy']}, Python {versions['python']}."
+    )
 
 
 def _row(folder: str, comparison: dict) -> tuple[str, ...]:
     final = comparison["final"]
     title = f"[{comparison['title']}]({folder})"
-    if comparison["data"]["stand_in"]:
-        title += f" ({STAND_IN_NOTE})"
     sides = [
         percent(final[half]["mean"]) + (f" ± {100 * final[half]['sd']:.2f}" if comparison["n"] > 1 else "")
         for half in ("off", "on")

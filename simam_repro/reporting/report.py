@@ -82,12 +82,12 @@ def percent(fraction: float, digits: int = 2) -> str:
 
 
 def points(fraction: float | None, digits: int = 2) -> str:
-    """A difference of accuracies, with its sign."""
-    return "–" if fraction is None else f"{100 * fraction:+.{digits}f}"
+    """A difference of accuracies in points, with its sign."""
+    return "–" if fraction is None else wording.points(fraction, digits)
 
 
 def interval(bounds, digits: int = 2) -> str:
-    return f"{points(bounds[0], digits)} to {points(bounds[1], digits)}" if bounds else "none (one run a side)"
+    return wording.interval_text(bounds, decimals=digits)
 
 
 def duration(seconds: float) -> str:
@@ -128,9 +128,6 @@ def _pair(sweep: Sweep, comparison: dict) -> dict:
     }
 
 
-FAITHFUL = "faithful_"
-
-
 def recipe_rows(sweeps: list[Sweep]) -> list[dict]:
     """Runs of the original's recipe beside the runs of the corrected one with the same seed, size and epochs."""
     runs = [(name, seed, run) for sweep in sweeps for (name, seed), run in sweep.runs.items()]
@@ -138,7 +135,7 @@ def recipe_rows(sweeps: list[Sweep]) -> list[dict]:
         {"name": corrected, "seed": seed, "faithful": ours.read_result(), "corrected": theirs.read_result()}
         for name, seed, ours in runs
         for corrected, other_seed, theirs in runs
-        if (name, seed) == (FAITHFUL + corrected, other_seed)
+        if (name, seed) == (wording.FAITHFUL + corrected, other_seed)
         and _same_scale(ours.read_experiment(), theirs.read_experiment())
     ]
 

@@ -1,0 +1,169 @@
+"""The report and the README's table: what they say follows from the files, and what is committed is not stale."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_runs import write_sweep
+
+from simam_repro.config import PROJECT_ROOT
+from simam_repro.errors import UserError
+from simam_repro.evaluation.comparison import compare
+from simam_repro.reporting.readme import BEGIN, END, results_table, update_readme, with_table
+from simam_repro.reporting.report import answer, recipe_rows, write_report
+from simam_repro.reporting.results import read_sweeps
+from simam_repro.storage import write_json
+
+READMES = sorted(PROJECT_ROOT.glob("README*.md"))
+REAL = {"name": "caltech101_16", "stand_in": False}
+
+
+def keep(folder: Path, **keys) -> list[dict]:
+    """A sweep's folder of results; returns its comparisons."""
+    comparison = compare(write_sweep(folder, **keys))
+    write_json(folder / "comparison.json", comparison)
+    return comparison["comparisons"]
+
+
+class Page(HTMLParser):
+    """Text, images, headings and what a page would load from elsewhere."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.words, self.sources, self.links, self.open = [], [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.sources += [attributes["src"]] if "src" in attributes else []
+        self.links += [attributes["href"]] if "href" in attributes else []
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    keep(results / "no_effect", seeds=4, data=REAL)
+    keep(results / "one_pair", seeds=1, data=REAL)
+    return results
+
+
+@pytest.fixture(scope="module")
+def page(results, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(path, results, path.parent)
+    return Page(path)
+
+
+def test_page_is_one_file(page):
+    assert page.open == []
+    assert page.sources and all(source.startswith("data:image/") for source in page.sources)
+    assert page.links and all(link.startswith("#") for link in page.links)
+
+
+def test_page_says_what_was_measured(page, results):
+    (comparison,) = next(sweep for sweep in read_sweeps(results) if sweep.name == "no_effect").comparisons
+    assert comparison["sentence"] in page.text
+    assert f"{100 * comparison['final']['off']['mean']:.2f} %" in page.text
+    for expected in ("Paddle 3.3.1", "A processor", "make sweep-no-effect", "make sweep-caltech-towernet", "+0.069"):
+        assert expected in page.text
+
+
+def test_one_run_a_side_is_no_evidence(page):
+    assert "1 more comparison(s) have one run a side" in page.text
+
+
+@pytest.mark.parametrize(
+    "keys, first",
+    [
+        ({"seeds": 4}, "No measurable effect so far: in none of the 1"),
+        ({"seeds": 6, "gain": 0.15, "spread": 0.001}, "In 1 of 1 comparisons"),
+    ],
+)
+def test_the_answer_follows_the_intervals(tmp_path, keys, first):
+    assert answer(keep(tmp_path / "sweep", data=REAL, **keys))[0].startswith(first)
+
+
+def test_stand_in_data_is_no_answer(tmp_path):
+    comparisons = keep(tmp_path / "results" / "demo", seeds=3)
+    assert answer(comparisons) == ["Nothing has been measured on real data yet."]
+    write_report(tmp_path / "report.html", tmp_path / "results", tmp_path)
+    assert "stand-in data" in Page(tmp_path / "report.html").text
+    assert "stand-in data" in results_table(tmp_path / "results")
+
+
+def test_report_of_nothing(tmp_path):
+    write_report(tmp_path / "report.html", tmp_path, tmp_path)
+    assert "Nothing has been measured" in Page(tmp_path / "report.html").text
+
+
+def test_recipes_are_compared_at_the_same_seed_and_scale(tmp_path):
+    write_json(tmp_path / "a" / "comparison.json", {"comparisons": []})
+    write_json(tmp_path / "b" / "comparison.json", {"comparisons": []})
+    write_sweep(tmp_path / "a", seeds=2)
+    for name, size in (("faithful_made", 128), ("faithful_made_simam", 64)):
+        config = {"name": name, "data": {"dataset": "shapes16", "image_size": size}}
+        (run, _) = write_sweep(tmp_path / "b", seeds=1, config=config)
+        run.path.parent.rename(tmp_path / "b" / name)
+        (tmp_path / "b" / "made_simam" / "seed0" / "result.json").unlink()
+        (tmp_path / "b" / "made_simam").rename(tmp_path / "b" / f"unused_{name}")
+    rows = recipe_rows(read_sweeps(tmp_path))
+    assert [(row["name"], row["seed"]) for row in rows] == [("made", 0)]
+
+
+def test_table_has_a_line_for_each_comparison(results):
+    lines = results_table(results).splitlines()
+    assert len(lines) == 2 + 2 + 2
+    assert "| 4 |" in lines[2] and " to " in lines[2]
+    assert lines[3].endswith("| none |") and "±" not in lines[3]
+    assert lines[-1].startswith("A processor, 1 thread(s) a run; Paddle 3.3.1")
+
+
+def test_readme_keeps_its_other_lines(tmp_path, results):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    update_readme(readme, results)
+    text = readme.read_text()
+    assert text.startswith(f"before\n{BEGIN}\n| what |") and text.endswith(f"{END}\nafter\n") and "old" not in text
+    with pytest.raises(UserError, match="lost the lines"):
+        with_table("no markers", "table")
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_the_tables_of_the_readmes_are_not_stale(readme):
+    text = readme.read_text(encoding="utf-8")
+    assert with_table(text, results_table()) == text, "run make report"
+
+
+def test_the_committed_report_is_not_stale(tmp_path):
+    """All but the figures, whose bytes depend on matplotlib and its fonts."""
+
+    def without_figures(path):
+        return re.sub(r'src="data:image/[^"]*"', "", path.read_text(encoding="utf-8"))
+
+    write_report(tmp_path / "report.html")
+    committed = PROJECT_ROOT / "results" / "report.html"
+    assert without_figures(committed) == without_figures(tmp_path / "report.html"), "run make report"
+
+
+def test_command(tmp_path, results):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN}\n{END}\n")
+    command = [sys.executable, PROJECT_ROOT / "scripts/report.py", "--readme", readme, "--output", tmp_path / "r.html"]
+    done = subprocess.run([*command, "--results", results], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r.html").stat().st_size > 50_000 and "| what |" in readme.read_text()
+    refused = subprocess.run([*command, "--results", tmp_path / "nowhere"], capture_output=True, text=True)
+    assert refused.returncode == 2 and "no folder of results" in refused.stderr
