@@ -14,6 +14,9 @@ from simam_repro.storage import is_temporary, read_json
 RUNS_ROOT = PROJECT_ROOT / "runs"
 SMOKE_ROOT = PROJECT_ROOT / ".smoke"  # not below runs/, whose curves VisualDL shows
 
+# What evaluation leaves in a run's folder.
+MEASURED = {"evaluation.json", "evaluation_last.json", "robustness.json", "robustness_best.json"}
+
 
 def default_run_dir(experiment: Experiment, root: Path = RUNS_ROOT) -> Path:
     return root / experiment.name / f"seed{experiment.seed}"
@@ -47,7 +50,7 @@ class RunFolder:
         self.visualdl = self.path / "visualdl"
         self.figures = self.path / "figures"
         self.exported = self.path / "exported"
-        self.names = {path.name for path in vars(self).values()} | {"evaluation.json", "evaluation_last.json"}
+        self.names = {path.name for path in vars(self).values()} | MEASURED
 
     def foreign_files(self) -> list[Path]:
         """What lies in the folder and no run put there. A run's first file is its config."""
