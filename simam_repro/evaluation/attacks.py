@@ -34,7 +34,7 @@ def input_gradient(network, images, labels):
     """
     images = images.detach()
     images.stop_gradient = False
-    with _weights_fixed(network):
+    with paddle.enable_grad(), _weights_fixed(network):
         loss = F.cross_entropy(network(images), labels, reduction="sum")
         return paddle.grad(loss, images)[0]
 
