@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from simam_repro.data import prepare_data
 from simam_repro.data.transforms import eval_image
@@ -69,14 +69,15 @@ def robustness_table(summary: dict) -> str:
 
 
 def _head(comparison: dict, summary: dict) -> list[str]:
-    data, seeds = summary["data"], ", ".join(map(str, comparison["seeds"]))
+    data, count = summary["data"], comparison["n"]
+    seeds = f"n = {count} {'pair' if count == 1 else 'pairs'} (seed {', '.join(map(str, comparison['seeds']))})"
     checkpoint = {"last": "final epoch", "best": "best epoch, chosen on the eval images"}[summary["checkpoint"]]
     lines = [
         f"{comparison['on']} (on) and {comparison['off']} (off): {comparison['backbone']}, "
         f"{comparison['image_size']} px, {comparison['epochs']} epochs, weights of the {checkpoint}",
         f"{summary['images']} of {data['eval_images']} eval images of {data['name']}"
         f"{' (stand-in data)' if data['stand_in'] else ''}, trained on {data['train_images']}; "
-        f"n = {comparison['n']} pair(s), seed {seeds}; severities {', '.join(map(str, summary['levels']))}",
+        f"{seeds}; severities {', '.join(map(str, summary['levels']))}",
     ]
     for what, places in comparison["hardware"].items():
         packages = [", ".join(f"{name} {value}" for name, value in one.items()) for one in comparison["versions"][what]]
@@ -90,18 +91,15 @@ def _rows(comparison: dict) -> list[str]:
     for name, numbers in comparison.get("corruptions", {}).items():
         lines.append(_row(name, numbers["accuracy"], numbers["ce"], numbers["relative_ce"]))
     if "mce" in comparison:
-        lines.append(_row("mean of corruptions", comparison["mean_corruption"], *_mces(comparison)))
-        for name, numbers in zip(("mCE", "relative mCE"), _mces(comparison)):
-            lines.append(f"{name:22s}{_percent(numbers['mean'])} of the network without SimAM{_interval(numbers)}")
+        lines.append(_row("mean of corruptions", comparison["mean_corruption"]))
+        for key, name in (("mce", "mCE"), ("relative_mce", "relative mCE")):
+            numbers = comparison[key]
+            lines.append(f"{name:22s}{_percent(numbers['mean']):>8s} of that without SimAM{_interval(numbers)}")
     for name, numbers in comparison["attacks"].items():
         for i, eps in enumerate(numbers["eps"]):
             means = {half: {"mean": np.mean([values[i] for values in numbers[half]])} for half in ("off", "on")}
-            lines.append(_row(f"{name} {eps}/255", {**means, "difference": numbers["difference"][i]}))
+            lines.append(_row(f"{name.upper()} {eps}/255", {**means, "difference": numbers["difference"][i]}))
     return lines
-
-
-def _mces(comparison: dict) -> tuple[dict, dict]:
-    return comparison["mce"], comparison["relative_mce"]
 
 
 def _row(name: str, numbers: dict, *ratios: dict) -> str:
@@ -125,7 +123,7 @@ def _interval(numbers: dict, form: str = ".1f") -> str:
 
 
 def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+    return textwrap.wrap(text, WIDTH, break_on_hyphens=False, subsequent_indent="  ")
 
 
 def plot_robustness(summary: dict, path) -> None:
@@ -146,7 +144,8 @@ def plot_robustness(summary: dict, path) -> None:
             for half, look in (("off", OFF), ("on", ON)):
                 levels, values = _curve(comparison, summary["levels"], name, half)
                 _draw(panel, levels, values, COLOURS[position % len(COLOURS)], MARKERS[position % len(MARKERS)], look)
-        _dress(panel, name, "eps / (1/255)" if name in attacks else "severity")
+        _dress(panel, name.upper() if name in attacks else name.replace("_", " "))
+        panel.set_xlabel("eps / (1/255)" if name in attacks else "severity", fontsize="small")
     for panel in axes[count:]:
         panel.axis("off")
     _add_legend(figure, comparisons)
@@ -175,10 +174,10 @@ def _draw(panel, levels, values: np.ndarray, colour: str, marker: str, look: dic
     panel.plot(levels, values.mean(axis=0), color=colour, marker=marker, linewidth=1.5, markersize=4, **look)
 
 
-def _dress(panel, name: str, levels: str) -> None:
-    panel.set_title(name.replace("_", " "), fontsize="medium")
-    panel.set_xlabel(levels, fontsize="small")
+def _dress(panel, title: str) -> None:
+    panel.set_title(title, fontsize="medium")
     panel.set_ylim(bottom=0)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
     panel.tick_params(labelsize="small")
     panel.grid(alpha=0.3)
