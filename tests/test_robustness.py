@@ -388,6 +388,7 @@ def test_differences_are_paired_by_seed(by_hand):
     assert comparison["clean"]["difference"]["values"] == [0, 0]
     fgsm_numbers = comparison["attacks"]["fgsm"]
     assert [one["mean"] for one in fgsm_numbers["difference"]] == pytest.approx([0.05, 0, 0, 0, -0.05])
+    assert fgsm_numbers["eps"] == pytest.approx([0.5 / 255, 1 / 255, 2 / 255, 4 / 255, 8 / 255])
     assert fgsm_numbers["off"] == [[0.5, 0.4, 0.3, 0.2, 0.1]] * 2
     # 7.5 points with an interval of -24 to +39.
     assert "no difference was measured" in comparison["sentence"] and "stand-in" in comparison["sentence"]
@@ -430,7 +431,7 @@ def test_table_and_figure(by_hand, tmp_path, monkeypatch):
     table = reporting.robustness_table(by_hand)
     assert max(map(len, table.splitlines())) <= 100
     for words in ("n = 2 pairs (seed 0, 1)", "9 of 9 eval images of caltech101_16", "1 epochs", "final epoch",
-                  "paddle", "thread", "Stand-in data", "not corrected", "mCE"):  # fmt: skip
+                  "paddle", "FGSM 0.5/255", "thread", "Stand-in data", "not corrected", "mCE"):  # fmt: skip
         assert words in table
     drawn = []
     monkeypatch.setattr(reporting, "save_figure", lambda figure, path: drawn.append(figure))
@@ -490,7 +491,8 @@ def test_more_is_added_and_other_settings_begin_anew(runs):
     assert len(measured(images=5)[0]) == 2
     assert measured(images=5, anew=True)[0] == [("clean",), ("corruptions", "fog", 1)]
     run.path.joinpath("robustness.json").write_text("{damaged")
-    assert len(measured(weights="best")[0]) == 2 and (run.path / "robustness_best.json").is_file()
+    todo, best = measured(weights="best")
+    assert len(todo) == 2 and best["chosen_on"] == "eval" and (run.path / "robustness_best.json").is_file()
     assert len(measured()[0]) == 2
     # Training anew in the folder would not be stopped by them.
     assert run.foreign_files() == []

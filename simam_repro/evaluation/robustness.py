@@ -145,14 +145,15 @@ class Measurement:
         if not weights.is_file():
             raise UserError(f"{self.checkpoint} is no whole checkpoint: it has no {WEIGHTS}")
         trained_on = read_json(self.run.environment)
-        epoch = result["best" if self.scope.weights == "best" else "final"]["epoch"]
+        best = self.scope.weights == "best"
         return {
             "schema": SCHEMA,
             **{key: result[key] for key in ("name", "seed", "attention", "backbone", "epochs", "data")},
             "image_size": experiment.data.image_size,
             "images": min(self.scope.images, result["data"]["eval_images"]),
             "checkpoint": self.scope.weights,
-            "epoch": epoch,
+            "epoch": result["best" if best else "final"]["epoch"],
+            **({"chosen_on": result["best"].get("chosen_on", "eval")} if best else {}),
             "weights_sha256": checksum(weights),
             "severities": describe_parameters(),
             "attack_settings": attack_settings(),

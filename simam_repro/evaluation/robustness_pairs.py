@@ -18,6 +18,7 @@ from simam_repro.evaluation.robustness import EPS, SCHEMA, Measurement, Scope, a
 # What a pair's halves may differ in; everything else equal makes them a pair.
 PAIR_KEYS = ("name", "model.attention", "model.e_lambda")
 LEVEL = 0.95
+ROUNDING = 1e-12  # differences closer to each other than this differ by rounding only, and have no interval
 HALVES = ("off", "on")
 
 
@@ -37,6 +38,7 @@ def compare_robustness(measurements: list[Measurement], scope: Scope) -> dict:
         "schema": SCHEMA,
         "data": first["data"],
         "checkpoint": scope.weights,
+        **({"chosen_on": first["chosen_on"]} if scope.weights == "best" else {}),
         "images": first["images"],
         "severities": {name: describe_parameters()[name] for name in scope.corruptions},
         "levels": list(scope.severities),
@@ -155,13 +157,14 @@ def _ratio(on: np.ndarray, off: np.ndarray) -> np.ndarray:
 
 
 def _attack_numbers(contents, name: str) -> dict:
-    """Accuracy at each eps, [seeds][eps]; the differences are a statistic for each eps."""
+    """Accuracy at each eps (of images in [0, 1]), [seeds][eps]; the differences are a statistic for each eps."""
     values = {
         half: np.array([[content["attacks"][name][str(eps)] for eps in EPS] for content in contents[half]])
         for half in HALVES
     }
     differences = [_paired_t(column) for column in (values["on"] - values["off"]).T]
-    return {"eps": list(EPS), **{half: value.tolist() for half, value in values.items()}, "difference": differences}
+    halves = {half: value.tolist() for half, value in values.items()}
+    return {"eps": [eps / 255 for eps in EPS], **halves, "difference": differences}
 
 
 def _both(values: dict[str, np.ndarray]) -> dict:
@@ -177,7 +180,7 @@ def _paired_t(values: np.ndarray) -> dict:
     mean = float(values.mean()) if whole else None
     deviation = float(values.std(ddof=1)) if whole and count > 1 else None
     interval = None
-    if deviation is not None:
+    if deviation and np.ptp(values) > ROUNDING:
         half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * deviation / count**0.5
         interval = [mean - half, mean + half]
     listed = [float(value) if np.isfinite(value) else None for value in values]
@@ -192,8 +195,9 @@ def _sentence(comparison: dict, data: dict, scope: Scope) -> str:
     off, on, difference = (numbers[half]["mean"] for half in (*HALVES, "difference"))
     told = f"Accuracy on {where}: {off:.2%} without SimAM, {on:.2%} with it"
     note = "; the data is a stand-in, so this is no evidence about SimAM" if data["stand_in"] else ""
-    if comparison["n"] == 1:
-        return f"{told}, one run each ({100 * difference:+.2f} points): nothing follows for other seeds{note}."
+    if numbers["difference"]["t_interval"] is None:
+        runs = "one run each" if comparison["n"] == 1 else f"{comparison['n']} pairs that all differ alike"
+        return f"{told}, {runs} ({100 * difference:+.2f} points): nothing follows for other seeds{note}."
     low, high = numbers["difference"]["t_interval"]
     interval = (
         f"the difference is {100 * difference:+.2f} points, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}, "

@@ -71,7 +71,8 @@ def robustness_table(summary: dict) -> str:
 def _head(comparison: dict, summary: dict) -> list[str]:
     data, count = summary["data"], comparison["n"]
     seeds = f"n = {count} {'pair' if count == 1 else 'pairs'} (seed {', '.join(map(str, comparison['seeds']))})"
-    checkpoint = {"last": "final epoch", "best": "best epoch, chosen on the eval images"}[summary["checkpoint"]]
+    chosen = summary.get("chosen_on")
+    checkpoint = f"best epoch, chosen on the {chosen} images" if chosen else "final epoch"
     lines = [
         f"{comparison['on']} (on) and {comparison['off']} (off): {comparison['backbone']}, "
         f"{comparison['image_size']} px, {comparison['epochs']} epochs, weights of the {checkpoint}",
@@ -98,7 +99,7 @@ def _rows(comparison: dict) -> list[str]:
     for name, numbers in comparison["attacks"].items():
         for i, eps in enumerate(numbers["eps"]):
             means = {half: {"mean": np.mean([values[i] for values in numbers[half]])} for half in ("off", "on")}
-            lines.append(_row(f"{name.upper()} {eps}/255", {**means, "difference": numbers["difference"][i]}))
+            lines.append(_row(f"{name.upper()} {255 * eps:g}/255", {**means, "difference": numbers["difference"][i]}))
     return lines
 
 
@@ -149,8 +150,8 @@ def plot_robustness(summary: dict, path) -> None:
     for panel in axes[count:]:
         panel.axis("off")
     _add_legend(figure, comparisons)
-    epochs = "final epoch" if summary["checkpoint"] == "last" else "best epoch"
-    title = f"{summary['data']['name']}: {summary['images']} eval images, weights of the {epochs}"
+    checkpoint = {"last": "final epoch", "best": "best epoch"}[summary["checkpoint"]]
+    title = f"{summary['data']['name']}: {summary['images']} eval images, weights of the {checkpoint}"
     set_title(figure, title, summary["data"]["stand_in"])
     save_figure(figure, path)
 
@@ -160,7 +161,7 @@ def _curve(comparison: dict, levels, name: str, half: str) -> tuple[list, np.nda
     clean = np.array(comparison["clean"][half]["values"])[:, None]
     if name in comparison["attacks"]:
         numbers = comparison["attacks"][name]
-        levels, values = numbers["eps"], np.array(numbers[half])
+        levels, values = [255 * eps for eps in numbers["eps"]], np.array(numbers[half])
     else:
         every = comparison["corruptions"]
         chosen = [every[name]] if name in every else every.values()
