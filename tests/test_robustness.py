@@ -119,20 +119,21 @@ def test_brightness_and_contrast_are_the_formulas(severity):
     assert (black == round(255 * parameter("brightness", severity))).all()
 
 
+@pytest.mark.parametrize("side", [224, 336])
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_blurs_keep_the_light_and_have_the_stated_width(severity):
-    side = 224
+def test_blurs_keep_the_light_and_have_the_stated_width(severity, side):
+    centre = side // 2
     square = np.zeros((side, side, 3), np.uint8)
-    square[109:116, 109:116] = 255
+    square[centre - 3 : centre + 4, centre - 3 : centre + 4] = 255
     own = (7**2 - 1) / 12  # variance of the square itself, a direction
-    rows = np.arange(side) - 112
+    rows = np.arange(side) - centre
     for name, variance in (
         ("gaussian_blur", parameter("gaussian_blur", severity) ** 2),
         ("defocus_blur", parameter("defocus_blur", severity)[0] ** 2 / 4 + parameter("defocus_blur", severity)[1] ** 2),
     ):
         profile = CORRUPTIONS[name](square, severity, None)[..., 0].sum(axis=1) / (49 * 255)
         assert profile.sum() == pytest.approx(1, abs=0.03)
-        assert (profile * rows**2).sum() == pytest.approx(variance + own, rel=0.1), name
+        assert (profile * rows**2).sum() == pytest.approx(variance * (side / 224) ** 2 + own, rel=0.1), name
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
@@ -484,6 +485,9 @@ def test_more_is_added_and_other_settings_begin_anew(runs):
     todo, first = measured()
     assert todo == [("clean",), ("corruptions", "fog", 1)]
     assert first["clean"] == pytest.approx(run.read_result()["final"]["eval_acc"])
+    result = run.read_result()
+    assert result["versions"]["paddle"] == paddle.__version__ and "thread" in result["hardware"]
+    assert first["trained_on"] == {key: result[key] for key in ("hardware", "versions")}
     assert first["images"] == 9 and first["checkpoint"] == "last" and first["measured_on"][0]["versions"]["paddle"]
     todo, second = measured(severities=(1, 4))
     assert todo == [("corruptions", "fog", 4)] and second["corruptions"]["fog"]["1"] == first["corruptions"]["fog"]["1"]
