@@ -162,6 +162,10 @@ def test_jpeg_pixelate_occlusion_rotation(severity):
     for image in corrupted("pixelate", severity):
         changes = (np.diff(image.astype(int), axis=0) != 0).any(axis=(1, 2)).sum()
         assert changes + 1 == blocks
+    if SIDE % blocks == 0:  # then a block is the mean of whole pixels
+        means = np.reshape(IMAGES, (8, blocks, SIDE // blocks, blocks, SIDE // blocks, 3)).mean(axis=(2, 4))
+        cells = corrupted("pixelate", severity)[:, :: SIDE // blocks, :: SIDE // blocks]
+        np.testing.assert_allclose(cells, means, atol=0.6)
 
     white = [np.full((SIDE, SIDE, 3), 255, np.uint8)] * 8
     for image in corrupted("occlusion", severity, white):
