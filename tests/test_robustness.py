@@ -165,7 +165,7 @@ def test_jpeg_pixelate_occlusion_rotation(severity):
     if SIDE % blocks == 0:  # then a block is the mean of whole pixels
         means = np.reshape(IMAGES, (8, blocks, SIDE // blocks, blocks, SIDE // blocks, 3)).mean(axis=(2, 4))
         cells = corrupted("pixelate", severity)[:, :: SIDE // blocks, :: SIDE // blocks]
-        np.testing.assert_allclose(cells, means, atol=0.6)
+        np.testing.assert_allclose(cells, means, atol=1.01)  # Pillow rounds after each direction
 
     white = [np.full((SIDE, SIDE, 3), 255, np.uint8)] * 8
     for image in corrupted("occlusion", severity, white):
@@ -424,7 +424,7 @@ def test_what_is_no_pair(two_seeds):
     (off0, off1), (on0, on1) = two_seeds
     numbers = {"fog": (0.5, 0.5)}
     left = compare_robustness([stated(off0, 0.5, numbers), stated(on1, 0.5, numbers)], Scope())
-    assert left["comparisons"] == [] and left["unpaired"] == [str(off0.path), str(on1.path)]
+    assert left["comparisons"] == [] and left["unpaired"] == ["tiny seed 0", "tiny_simam seed 1"]
     with pytest.raises(UserError, match="the same half"):
         twin = RunFolder(shutil.copytree(off0.path, off0.path.with_name("again")))
         compare_robustness([stated(off0, 0.5, numbers), stated(twin, 0.5, numbers)], Scope())

@@ -26,8 +26,8 @@ def compare_robustness(measurements: list[Measurement], scope: Scope) -> dict:
     """The content of the summary: a comparison for each pair of networks, over the seeds that both have.
 
     Returns:
-        schema, data, checkpoint, images, severities, attack_settings, comparisons; and unpaired, the folders of runs
-        without another half. Accuracies are fractions; a difference is on minus off.
+        schema, data, checkpoint, images, severities, attack_settings, comparisons; and unpaired, the name and seed of
+        each run without another half. Accuracies are fractions; a difference is on minus off.
     Raises:
         UserError: two runs are the same half of a pair, or pairs are of different data.
     """
@@ -70,7 +70,8 @@ def _pair(measurements) -> tuple[list[list[tuple]], list[str]]:
         seeds = [off.content["seed"] for off, _ in pairs]
         if len(set(seeds)) < len(seeds):
             raise UserError(f"{pairs[0][1].content['name']}: two runs with SimAM of one seed; give one of each")
-    return list(groups.values()), [str(left.run.path) for left in measurements if id(left) not in used]
+    left = [measurement.content for measurement in measurements if id(measurement) not in used]
+    return list(groups.values()), [f"{content['name']} seed {content['seed']}" for content in left]
 
 
 def _shared(experiment: Experiment, *more: str, but: tuple[str, ...] = ()) -> str:
