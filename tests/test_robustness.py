@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -17,9 +18,9 @@ from scipy import stats as scipy_stats
 from simam_repro.config import build_experiment
 from simam_repro.errors import UserError
 from simam_repro.evaluation import load_trained
-from simam_repro.evaluation.attacks import STEP_SHARE, STEPS, PixelSpace, fgsm, input_gradient, pgd
+from simam_repro.evaluation.attacks import PixelSpace, fgsm, input_gradient, pgd
 from simam_repro.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corruption_rng
-from simam_repro.evaluation.robustness import EPS, Measurement, Scope, find_runs
+from simam_repro.evaluation.robustness import EPS, ExaminedImages, Measurement, Scope, find_runs
 from simam_repro.evaluation.robustness_pairs import compare_robustness
 from simam_repro.models import SimAM
 from simam_repro.reporting import robustness as reporting
@@ -70,6 +71,18 @@ def test_draws_differ_between_images_and_follow_from_the_id(name):
     images = corrupted(name, 3, same)
     assert len({image.tobytes() for image in images}) > 1
     np.testing.assert_array_equal(images[5], CORRUPTIONS[name](IMAGES[0], 3, corruption_rng(name, 3, "image 5")))
+
+
+def test_examined_images_are_drawn_by_their_id():
+    class Clean:
+        split = SimpleNamespace(ids=("a", "b"))
+
+        def __getitem__(self, key):
+            return IMAGES[key[1]]
+
+    expected = CORRUPTIONS["fog"](IMAGES[1], 3, corruption_rng("fog", 3, "b"))
+    np.testing.assert_array_equal(ExaminedImages(Clean(), None, "fog", 3)[7, 1], expected)
+    np.testing.assert_array_equal(ExaminedImages(Clean(), None)[7, 1], IMAGES[1])
 
 
 @pytest.mark.parametrize("severity", [0, 6, -1, 2.5])
@@ -283,7 +296,9 @@ def test_attacks_stay_in_the_ball_and_pgd_is_the_stronger(learned, eps):
     assert losses == sorted(losses)
 
 
-def test_pgd_begins_where_it_is_told_and_steps_as_stated():
+def test_pgd_begins_where_it_is_told_and_steps_as_stated(monkeypatch):
+    monkeypatch.setattr("simam_repro.evaluation.attacks.STEP_SHARE", 0.5)  # too little to reach the ball's edge
+
     class Flat(nn.Layer):
         """A gradient of the sign of `direction` everywhere, whatever the image."""
 
@@ -294,7 +309,7 @@ def test_pgd_begins_where_it_is_told_and_steps_as_stated():
     images, start = paddle.full([1, 3, 2, 2], 0.5), paddle.full([1, 3, 2, 2], -0.8)
     eps = 0.1
     (value,) = set(pgd(Flat(), images, paddle.to_tensor([1]), eps, start).numpy().ravel())
-    assert value == pytest.approx(0.5 + min(eps, -0.8 * eps + STEPS * STEP_SHARE * eps / STEPS))
+    assert value == pytest.approx(0.5 + (-0.8 + 0.5) * eps)
     (other,) = set(pgd(Flat(), images, paddle.to_tensor([0]), eps, start).numpy().ravel())
     assert other == pytest.approx(0.5 - eps)
 
@@ -438,6 +453,7 @@ def test_table_and_figure(by_hand, tmp_path, monkeypatch):
     for words in ("n = 2 pairs (seed 0, 1)", "9 of 9 eval images of caltech101_16", "1 epochs", "final epoch",
                   "paddle", "FGSM 0.5/255", "thread", "Stand-in data", "not corrected", "mCE"):  # fmt: skip
         assert words in table
+    assert "not compared: odd seed 3." in reporting.robustness_table({**by_hand, "unpaired": ["odd seed 3"]})
     drawn = []
     monkeypatch.setattr(reporting, "save_figure", lambda figure, path: drawn.append(figure))
     reporting.plot_robustness(by_hand, tmp_path / "unused.png")

@@ -65,7 +65,12 @@ def robustness_table(summary: dict) -> str:
     stand_in = [STAND_IN_NOTE[0].upper() + STAND_IN_NOTE[1:] + "."] if summary["data"]["stand_in"] else []
     tables = ["\n".join([*_head(one, summary), "", *_rows(one), "", *_wrap(one["sentence"])])
               for one in summary["comparisons"]]  # fmt: skip
-    return "\n\n".join([*tables, "\n".join([*_wrap(NOTES), *stand_in])])
+    left = (
+        _wrap(f"Without another half, so not compared: {', '.join(summary['unpaired'])}.")
+        if summary["unpaired"]
+        else []
+    )
+    return "\n\n".join([*tables, "\n".join([*_wrap(NOTES), *left, *stand_in])])
 
 
 def _head(comparison: dict, summary: dict) -> list[str]:
