@@ -32,7 +32,7 @@ EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet
 .PHONY: help setup demo test coverage test-slow test-paddle26 $(EXPERIMENTS) \
         caltech-towernet-off cifar-alexnet-off \
         sweep-caltech-towernet sweep-cifar-alexnet \
-        evaluate export predict curves attention summary matrix keep report kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl bench lock clean
+        evaluate export predict curves attention robustness summary matrix keep report kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "%-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -119,6 +119,9 @@ curves: $(READY)  ## curves of several runs in one figure (RUN="A B ...")
 
 attention: $(READY)  ## SimAM's weight maps and Grad-CAM (RUN=..., IMAGE=...)
 	$(PY) scripts/attention_maps.py $(RUN) $(IMAGE) $(ARGS)
+
+robustness: $(READY)  ## accuracy under corruptions and attacks, without and with SimAM (RUN="A B ..." or a folder of runs)
+	$(PY) scripts/robustness.py $(RUN) $(ARGS)
 
 summary: $(READY)  ## layers, FLOPs and memory of a network (CONFIG=...; without it: one line a config)
 	$(PY) scripts/summary.py $(if $(CONFIG),-c $(CONFIG),--all) $(ARGS)

@@ -19,6 +19,9 @@ STAND_IN_NOTE = "stand-in data: generated images, no evidence about SimAM"
 SMOKE_ROOT = PROJECT_ROOT / ".smoke"  # not below runs/, whose curves VisualDL shows
 RUN_FIGURES = ("curves.png", "samples.png", "predictions.png", "confusion.png")
 
+# What evaluation leaves in a run's folder.
+MEASURED = {"evaluation.json", "evaluation_last.json", "robustness.json", "robustness_best.json"}
+
 
 def default_run_dir(experiment: Experiment, root: Path = RUNS_ROOT) -> Path:
     return root / experiment.name / f"seed{experiment.seed}"
@@ -65,7 +68,7 @@ class RunFolder:
         self.visualdl = self.path / "visualdl"
         self.figures = self.path / "figures"
         self.exported = self.path / "exported"
-        self.names = {path.name for path in vars(self).values()} | {"evaluation.json", "evaluation_last.json"}
+        self.names = {path.name for path in vars(self).values()} | MEASURED
 
     def foreign_files(self) -> list[Path]:
         """What lies in the folder and no run put there. A run's first file is its config."""

@@ -58,6 +58,7 @@ def shortened(command: str, runs: Path, options: list, run_dir: Path) -> list[st
     if words[0] == "make":
         arguments = [*options] if trains or "data-" in command else []
         arguments += ["--smoke"] if trains else []
+        arguments += "--corruptions fog --severities 3 --attacks none".split() if "robustness" in command else []
         arguments += ["--overwrite", "--run-dir", run_dir] if trains and "compare" not in command else []
         words += ["-o", f"{sys.prefix}/.ready", f"VENV={sys.prefix}", f"ARGS={shlex.join(map(str, arguments))}"]
         return words

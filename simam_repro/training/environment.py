@@ -13,6 +13,7 @@ from simam_repro.config import PROJECT_ROOT
 from simam_repro.storage import read_json, write_json
 
 PACKAGES = ("numpy", "pillow", "opencv-python-headless", "visualdl", "matplotlib", "pydantic", "safetensors", "scipy")
+SHAPING = ("python", "paddle", "numpy", "pillow", "opencv-python-headless")
 # What changes speed, and by rounding numbers; scripts/_process.py sets them.
 SETTINGS = ("FLAGS_paddle_num_threads", "MKL_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES")
 
@@ -46,6 +47,17 @@ def header(environment: dict) -> str:
         f"SimAM {environment['simam']}" if environment["simam"] else None,
     ]
     return ", ".join(filter(None, about))
+
+
+def hardware(environment: dict) -> str:
+    """What an environment.json ran on, in a few words."""
+    processes = f", {environment['nproc']} processes" if environment.get("nproc", 1) > 1 else ""
+    return environment["gpu"] or f"{environment['cpu']}, {environment['threads']} thread(s){processes}"
+
+
+def versions(environment: dict) -> dict[str, str]:
+    """The versions in an environment.json that shape numbers: {package: version}."""
+    return {name: environment[name] for name in SHAPING if environment.get(name)}
 
 
 def describe_environment(device: str, model_config=None, nproc: int = 1) -> dict:

@@ -26,7 +26,7 @@ from simam_repro.training.callbacks import Checkpoints, Terminal
 from simam_repro.training.checkpoints import keep_best, load_newest, load_weights
 from simam_repro.training.checks import check_batches, check_start, refuse_foreign
 from simam_repro.training.divergence import stop_when_not_finite
-from simam_repro.training.environment import describe_environment, header, write_environment
+from simam_repro.training.environment import describe_environment, hardware, header, versions, write_environment
 from simam_repro.training.metrics import EpochMeans
 from simam_repro.training.objective import Objective
 from simam_repro.training.optim import build_optimizer
@@ -107,15 +107,16 @@ def _fit(
         state = load_newest(run, network, optimizer) if resume else None
     weights = None if state else _start_from(experiment, network, trust_pickle)
     recorder = Recorder(run, loaders, experiment, state, ranks)
+    environment = describe_environment(device, experiment.model, ranks.size)
     if ranks.first:
         _prepare_folder(experiment, run, recorder, state, weights)
-        environment = describe_environment(device, experiment.model, ranks.size)
         write_environment(run, environment, recorder.step)
         print(f"{experiment.name}: {header(environment)}", flush=True)
 
     _train(experiment, run, network, optimizer, recorder, state or {})
     scores = _write_predictions(run, network, loaders, ranks)
     result = _summarise(experiment, network, data, recorder, device, scores)
+    result["hardware"], result["versions"] = hardware(environment), versions(environment)
     result["weights"] = read_json(run.initial_weights) if experiment.model.weights else None
     if ranks.first:
         write_json(run.result, result)
