@@ -169,5 +169,6 @@ def test_seeds_needed():
     assert seeds_needed(10.0, 0.001) == 2
     # About ((1.95996 + 0.84162) 0.01 / 0.00069)^2 = 1649, and t wants some two more.
     assert seeds_needed(0.00069, 0.01) == pytest.approx(1651, abs=2)
-    needed = seeds_needed(0.5, 1.0)
-    assert power_of_t_test(0.5, 1.0, needed) >= 0.80 > power_of_t_test(0.5, 1.0, needed - 1)
+    for difference in (0.3, 0.37, 0.5, 0.55, 0.8, 1.3, 2.0):
+        needed = seeds_needed(difference, 1.0)
+        assert power_of_t_test(difference, 1.0, needed) >= 0.80 > power_of_t_test(difference, 1.0, needed - 1)
