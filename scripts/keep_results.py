@@ -1,4 +1,5 @@
-"""Copy the small files of complete runs (config, environment, metrics, result) to results/, for committing."""
+"""Copy the small files of complete runs (config, environment, metrics, result; of a sweep, also its comparison and
+robustness) to results/, for committing."""
 
 import argparse
 import shutil
@@ -25,7 +26,7 @@ def main():
             target = arguments.to / path.resolve().name
             for run in complete:
                 keep_run(run, target)
-            keep_comparison(path, target)
+            keep_summaries(path, target)
         else:
             run = RunFolder(path)
             run.read_result()  # refuses a run that is not complete
@@ -43,10 +44,10 @@ def keep_run(run, target: Path) -> None:
     print(_cli.relative(target))
 
 
-def keep_comparison(sweep: Path, target: Path) -> None:
-    from simam_repro.sweeps import COMPARISON
+def keep_summaries(sweep: Path, target: Path) -> None:
+    from simam_repro.sweeps import SUMMARIES
 
-    for name in COMPARISON:
+    for name in SUMMARIES:
         if (sweep / name).is_file():
             shutil.copy(sweep / name, target)
             print(_cli.relative(target / name))

@@ -26,7 +26,10 @@ from simam_repro.errors import UserError
 from simam_repro.runs import RUNS_ROOT, RunFolder, default_run_dir
 
 KEYS = "configs, seeds, overrides, variants"
-COMPARISON = ("comparison.json", "comparison.png")  # in the sweep's folder, by compare.py
+# What a sweep's folder holds besides its runs, by compare.py, robustness.py and attention_maps.py.
+SUMMARIES = (
+    "comparison.json", "comparison.png", "robustness.json", "robustness.png", "attention_maps.png", "grad_cam.png",
+)  # fmt: skip
 
 
 def _plain(value):

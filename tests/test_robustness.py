@@ -442,7 +442,7 @@ def test_what_is_no_pair(two_seeds):
     assert left["comparisons"] == [] and left["unpaired"] == ["tiny seed 0", "tiny_simam seed 1"]
     with pytest.raises(UserError, match="the same half"):
         twin = RunFolder(shutil.copytree(off0.path, off0.path.with_name("again")))
-        compare_robustness([stated(off0, 0.5, numbers), stated(twin, 0.5, numbers)], Scope())
+        compare_robustness([stated(run, 0.5, numbers) for run in (off0, twin, on0)], Scope())
     with pytest.raises(UserError, match=r"different data.*\(3 images\).*\(9 images\)"):
         compare_robustness([stated(off0, 0.5, numbers), stated(on0, 0.5, numbers, images=3)], Scope())
 

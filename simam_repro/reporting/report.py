@@ -11,6 +11,7 @@ from simam_repro.reporting.style import STAND_IN_NOTE
 from simam_repro.storage import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
+MAPS = ("attention_maps.png", "grad_cam.png")
 # The full recipes, for a GPU: command, what, and the time to expect. None has been run: the times are the
 # FLOPs (forward and backward: 3 times `make summary`'s) at 2 TFLOP/s, a tenth of what such GPUs can do at most.
 FULL_RECIPES = (
@@ -77,8 +78,8 @@ def effect(comparison: dict) -> bool:
     return wording.effect(comparison["final"]["difference"]) != 0
 
 
-def percent(fraction: float, digits: int = 2) -> str:
-    return f"{100 * fraction:.{digits}f} %"
+def percent(fraction: float | None, digits: int = 2) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f} %"
 
 
 def points(fraction: float | None, digits: int = 2) -> str:
@@ -163,7 +164,7 @@ def _robustness(sweep: Sweep, comparison: dict) -> dict:
 
 
 def _attention_maps(sweep: Sweep) -> list[Path]:
-    return sorted(sweep.folder.glob("attention*.png"))
+    return [path for name in MAPS if (path := sweep.folder / name).is_file()]
 
 
 def _speed(benchmarks: dict[str, dict]) -> dict | None:
