@@ -28,6 +28,7 @@ def write_report(path, results: Path = RESULTS, benchmarks: Path = BENCHMARKS) -
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(percent=percent, points=points, interval=interval, duration=duration)
+    environment.filters["plain_interval"] = lambda bounds: wording.interval_text(bounds, scale=1, decimals=3)
     pairs = [(sweep, comparison) for sweep in sweeps for comparison in sweep.comparisons]
     page = environment.get_template("report.html").render(
         answer=answer([comparison for _, comparison in pairs]),
