@@ -1,4 +1,4 @@
-// SimAM, forward and backward, fused: one channel plane at a time, which stays in the processor's cache.
+// SimAM, forward and backward, fused: a few channel planes at a time, which stay in the processor's cache.
 // At the end the bias of a convolution, which Paddle's own CPU kernels add on one thread, slowly.
 //
 // With M neurons in a plane, n = max(M - 1, 1), d = x - mean, v = sum(d^2) / n, c = 1 / (4 (v + lambda)):
@@ -8,11 +8,11 @@
 // Saved for the backward pass: x, and mean and c of each plane.
 //
 // Planes are done in blocks that fit into the first-level cache, step by step: the planes of a step do not wait for
-// each other. A plane is walked in vectors of 64 bytes. Its last vector reaches into the next plane: the surplus lanes
-// count as zero in sums and are put back as they were. At the end of a block, where the surplus may belong to
-// another thread or to nobody, a plane copies just its own lanes.
+// each other. A step goes through a block in vectors of 64 bytes without a gap; in a vector that straddles planes each
+// lane takes the numbers of its own plane, and adds to the sums of that one.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -29,42 +29,86 @@ int num_threads = 1;
 constexpr std::int64_t MOST_PLANES = 256;  // of a block
 
 template <typename T>
-inline Vector<T> sigmoid_weight(Vector<T> d, T scale) {
+inline Vector<T> sigmoid_weight(Vector<T> d, Vector<T> scale) {
   return T(1) / (T(1) + exp_minus(d * d * scale + T(0.5)));
 }
 
-// Some planes next to each other, each `size` neurons: `full` of them in whole vectors, the others in the rest.
+// Some planes next to each other, each `size` neurons.
 struct Block {
-  std::int64_t planes, size, full;
-
-  bool has_rest() const { return full < size; }
-  // Whether the vector at the rest of a plane stays within the block.
-  bool whole(std::int64_t plane, int width) const { return plane * size + full + width <= planes * size; }
+  std::int64_t planes, size;
 };
 
+// A number for each plane of a block, with room for a vector that begins at the last.
 template <typename T>
-struct Rest {
-  Integers<T> own;  // all bits set in the lanes that belong to the plane
-  std::int64_t full, bytes;
+using OfPlanes = T[MOST_PLANES + WIDTH<T>];
 
-  explicit Rest(const Block& block) : full(block.full), bytes((block.size - block.full) * sizeof(T)) {
-    for (int lane = 0; lane < WIDTH<T>; ++lane) own[lane] = lane < block.size - block.full ? -1 : 0;
+template <typename T, std::size_t N>
+using Vectors = std::array<Vector<T>, N>;
+
+// A vector within a plane: `load` and `store` reach its neurons in a block.
+template <typename T>
+struct Within {
+  std::int64_t at;
+
+  Vector<T> load(const T* block) const { return ::load(block + at); }
+  void store(T* block, Vector<T> value) const { ::store<T>(block + at, value); }
+};
+
+// One that begins in a plane and reaches beyond it, into the next planes or to the end of the block.
+template <typename T>
+struct Straddling {
+  std::int64_t at;
+  std::size_t bytes;    // of it that belong to the block
+  Integers<T> ahead{};  // how many planes after the first a lane's is
+
+  Straddling(std::int64_t at, std::int64_t plane, const Block& block)
+      : at(at), bytes(std::min<std::int64_t>(block.planes * block.size - at, WIDTH<T>) * sizeof(T)) {
+    Integers<T> lanes;
+    for (int lane = 0; lane < WIDTH<T>; ++lane) lanes[lane] = lane;
+    for (std::int64_t edge = (plane + 1) * block.size - at; edge < WIDTH<T>; edge += block.size)
+      ahead -= lanes >= static_cast<int>(edge);
   }
 
-  Vector<T> of(Vector<T> value) const { return own ? value : Vector<T>{}; }
-
-  Vector<T> load_from(const T* plane, bool whole) const {
-    if (whole) return load(plane + full);
+  Vector<T> load(const T* block) const {
+    if (bytes == VECTOR_BYTES) return ::load(block + at);
     Vector<T> value{};
-    std::memcpy(&value, plane + full, bytes);
+    std::memcpy(&value, block + at, bytes);
     return value;
   }
-
-  void store_to(T* plane, Vector<T> value, bool whole) const {
-    if (whole) return store<T>(plane + full, own ? value : load(plane + full));
-    std::memcpy(plane + full, &value, bytes);
+  void store(T* block, Vector<T> value) const {
+    if (bytes == VECTOR_BYTES) return ::store<T>(block + at, value);
+    std::memcpy(block + at, &value, bytes);
   }
 };
+
+// Calls `work(vector, its planes' numbers)` for all vectors of a block, where numbers[m][p] is of plane p.
+// sums[n][p] becomes the sum over plane p of the n-th of what it returns.
+template <typename T, std::size_t M, std::size_t N, typename Work>
+inline void walk(const Block& block, std::array<const T*, M> numbers, std::array<T*, N> sums, const Work& work) {
+  Vectors<T, N> last{};  // of the vector that straddled,
+  Integers<T> owner{};   // and which plane its lanes belong to
+  std::int64_t at = 0;
+  for (std::int64_t p = 0; p < block.planes; ++p) {
+    const std::int64_t end = (p + 1) * block.size;
+    Vectors<T, M> own;
+    Vectors<T, N> totals;
+    for (std::size_t m = 0; m < M; ++m) own[m] = Vector<T>{} + numbers[m][p];
+    for (std::size_t n = 0; n < N; ++n) totals[n] = owner == static_cast<int>(p) ? last[n] : Vector<T>{};
+    for (; at + WIDTH<T> <= end; at += WIDTH<T>) {
+      const Vectors<T, N> terms = work(Within<T>{at}, own);
+      for (std::size_t n = 0; n < N; ++n) totals[n] += terms[n];
+    }
+    if (at < end) {
+      const Straddling<T> vector(at, p, block);
+      for (std::size_t m = 0; m < M; ++m) own[m] = __builtin_shuffle(load(numbers[m] + p), vector.ahead);
+      last = work(vector, own);
+      owner = vector.ahead + static_cast<int>(p);
+      for (std::size_t n = 0; n < N; ++n) totals[n] += vector.ahead == 0 ? last[n] : Vector<T>{};
+      at += WIDTH<T>;
+    }
+    for (std::size_t n = 0; n < N; ++n) sums[n][p] = sum(totals[n]);
+  }
+}
 
 template <typename T>
 inline T degrees_of_freedom(const Block& block) {
@@ -74,96 +118,46 @@ inline T degrees_of_freedom(const Block& block) {
 template <typename T>
 void forward_block(const T* __restrict x, T* __restrict y, T* __restrict mean, T* __restrict scale, const Block& block,
                    T e_lambda) {
-  const Rest<T> rest(block);
-  for (std::int64_t p = 0; p < block.planes; ++p) {
-    const T* plane = x + p * block.size;
-    Vector<T> total{};
-    if (block.has_rest()) total = rest.of(rest.load_from(plane, block.whole(p, WIDTH<T>)));
-    for (std::int64_t i = 0; i < block.full; i += WIDTH<T>) total += load(plane + i);
-    mean[p] = sum(total);
-  }
-  for (std::int64_t p = 0; p < block.planes; ++p) mean[p] /= static_cast<T>(block.size);
-
-  for (std::int64_t p = 0; p < block.planes; ++p) {
-    const T* plane = x + p * block.size;
-    const T mu = mean[p];
-    Vector<T> squares{};
-    if (block.has_rest()) {
-      const Vector<T> d = rest.of(rest.load_from(plane, block.whole(p, WIDTH<T>)) - mu);
-      squares = d * d;
-    }
-    for (std::int64_t i = 0; i < block.full; i += WIDTH<T>) {
-      const Vector<T> d = load(plane + i) - mu;
-      squares += d * d;
-    }
-    scale[p] = sum(squares);
-  }
+  OfPlanes<T> means, scales;
+  walk<T, 0, 1>(block, {}, {means}, [=](auto vector, auto) { return Vectors<T, 1>{vector.load(x)}; });
+  for (std::int64_t p = 0; p < block.planes; ++p) mean[p] = means[p] /= static_cast<T>(block.size);
+  walk<T, 1, 1>(block, {means}, {scales}, [=](auto vector, auto own) {
+    const auto [mu] = own;
+    const Vector<T> d = vector.load(x) - mu;
+    return Vectors<T, 1>{d * d};
+  });
   for (std::int64_t p = 0; p < block.planes; ++p)
-    scale[p] = T(1) / (T(4) * (scale[p] / degrees_of_freedom<T>(block) + e_lambda));
-
-  for (std::int64_t p = 0; p < block.planes; ++p) {
-    const T* plane = x + p * block.size;
-    T* out = y + p * block.size;
-    const T mu = mean[p], c = scale[p];
-    for (std::int64_t i = 0; i < block.full; i += WIDTH<T>) {
-      const Vector<T> value = load(plane + i);
-      store<T>(out + i, value * sigmoid_weight<T>(value - mu, c));
-    }
-    if (block.has_rest()) {
-      const Vector<T> value = rest.load_from(plane, block.whole(p, WIDTH<T>));
-      rest.store_to(out, value * sigmoid_weight<T>(value - mu, c), block.whole(p, WIDTH<T>));
-    }
-  }
+    scale[p] = scales[p] = T(1) / (T(4) * (scales[p] / degrees_of_freedom<T>(block) + e_lambda));
+  walk<T, 2, 0>(block, {means, scales}, {}, [=](auto vector, auto own) {
+    const auto [mu, c] = own;
+    const Vector<T> value = vector.load(x);
+    vector.store(y, value * sigmoid_weight<T>(value - mu, c));
+    return Vectors<T, 0>{};
+  });
 }
 
-// The part of the gradient that needs no sums; `ad` is what is summed.
-template <typename T>
-inline Vector<T> local_gradient(Vector<T> d, Vector<T> x, Vector<T> g, T scale, Vector<T>* ad) {
-  const Vector<T> s = sigmoid_weight<T>(d, scale), gs = g * s;
-  *ad = (gs - gs * s) * (x * d);
-  return gs + *ad * (T(2) * scale);
-}
-
-// `shift` and `slope` are scratch of a number a plane.
 template <typename T>
 void backward_block(const T* __restrict x, const T* __restrict g, T* __restrict gradient, const T* __restrict mean,
-                    const T* __restrict scale, T* __restrict shift, T* __restrict slope, const Block& block) {
-  const Rest<T> rest(block);
+                    const T* __restrict scale, const Block& block) {
+  OfPlanes<T> means, scales, shifts, slopes;
+  std::copy(mean, mean + block.planes, means);
+  std::copy(scale, scale + block.planes, scales);
+  walk<T, 2, 2>(block, {means, scales}, {shifts, slopes}, [=](auto vector, auto own) {
+    const auto [mu, c] = own;
+    const Vector<T> value = vector.load(x), d = value - mu;
+    const Vector<T> s = sigmoid_weight<T>(d, c), gs = vector.load(g) * s, ad = (gs - gs * s) * (value * d);
+    vector.store(gradient, gs + ad * (T(2) * c));
+    return Vectors<T, 2>{ad, ad * d};
+  });
   for (std::int64_t p = 0; p < block.planes; ++p) {
-    const std::int64_t at = p * block.size;
-    const T mu = mean[p], c = scale[p];
-    Vector<T> ad{}, sum_ad{}, sum_add{};
-    if (block.has_rest()) {
-      const Vector<T> value = rest.load_from(x + at, block.whole(p, WIDTH<T>)), d = rest.of(value - mu);
-      const Vector<T> upper = rest.of(rest.load_from(g + at, block.whole(p, WIDTH<T>)));
-      rest.store_to(gradient + at, local_gradient<T>(d, rest.of(value), upper, c, &ad), block.whole(p, WIDTH<T>));
-      sum_ad = ad;
-      sum_add = ad * d;
-    }
-    for (std::int64_t i = at; i < at + block.full; i += WIDTH<T>) {
-      const Vector<T> value = load(x + i), d = value - mu;
-      store<T>(gradient + i, local_gradient<T>(d, value, load(g + i), c, &ad));
-      sum_ad += ad;
-      sum_add += ad * d;
-    }
-    shift[p] = sum(sum_ad);
-    slope[p] = sum(sum_add);
+    shifts[p] *= T(2) * scales[p] / static_cast<T>(block.size);
+    slopes[p] *= T(8) * scales[p] * scales[p] / degrees_of_freedom<T>(block);
   }
-  for (std::int64_t p = 0; p < block.planes; ++p) {
-    shift[p] *= T(2) * scale[p] / static_cast<T>(block.size);
-    slope[p] *= T(8) * scale[p] * scale[p] / degrees_of_freedom<T>(block);
-  }
-  for (std::int64_t p = 0; p < block.planes; ++p) {
-    const std::int64_t at = p * block.size;
-    const T mu = mean[p], flat = shift[p], tilt = slope[p];
-    for (std::int64_t i = at; i < at + block.full; i += WIDTH<T>)
-      store<T>(gradient + i, load(gradient + i) - (flat + (load(x + i) - mu) * tilt));
-    if (block.has_rest()) {
-      const Vector<T> value = rest.load_from(x + at, block.whole(p, WIDTH<T>));
-      const Vector<T> local = rest.load_from(gradient + at, block.whole(p, WIDTH<T>));
-      rest.store_to(gradient + at, local - (flat + (value - mu) * tilt), block.whole(p, WIDTH<T>));
-    }
-  }
+  walk<T, 3, 0>(block, {means, shifts, slopes}, {}, [=](auto vector, auto own) {
+    const auto [mu, shift, slope] = own;
+    vector.store(gradient, vector.load(gradient) - (shift + (vector.load(x) - mu) * slope));
+    return Vectors<T, 0>{};
+  });
 }
 
 // Calls `work(first plane, block)` for all planes, shared among the threads.
@@ -172,12 +166,13 @@ void for_blocks(std::int64_t planes, std::int64_t size, const Work& work) {
   constexpr std::int64_t PARALLEL_FROM = 16384;      // neurons; fewer are not worth waking the threads
   constexpr std::int64_t BLOCK = 8192 / sizeof(T);  // neurons; x, g and the result fit into 32 KiB
   if (planes * size == 0) return;
-  const std::int64_t per_block = std::min(std::max<std::int64_t>(BLOCK / size, 1), MOST_PLANES);
+  std::int64_t per_block = std::min(std::max<std::int64_t>(BLOCK / size, 1), MOST_PLANES);
+  if (per_block > WIDTH<T>) per_block -= per_block % WIDTH<T>;  // blocks begin where whole vectors do
   const std::int64_t blocks = (planes + per_block - 1) / per_block;
 #pragma omp parallel for schedule(static) num_threads(num_threads) if (planes * size > PARALLEL_FROM)
   for (std::int64_t b = 0; b < blocks; ++b) {
     const std::int64_t first = b * per_block, count = std::min(per_block, planes - first);
-    work(first, Block{count, size, size / WIDTH<T> * WIDTH<T>});
+    work(first, Block{count, size});
   }
 }
 
@@ -199,14 +194,8 @@ void sum_channels(const T* g, T* sums, std::int64_t planes, std::int64_t channel
   std::vector<T> of_planes(planes);
   T* of_plane = of_planes.data();
   for_blocks<T>(planes, size, [=](std::int64_t first, const Block& block) {
-    const Rest<T> rest(block);
-    for (std::int64_t p = 0; p < block.planes; ++p) {
-      const T* plane = g + (first + p) * size;
-      Vector<T> total{};
-      if (block.has_rest()) total = rest.of(rest.load_from(plane, block.whole(p, WIDTH<T>)));
-      for (std::int64_t i = 0; i < block.full; i += WIDTH<T>) total += load(plane + i);
-      of_plane[first + p] = sum(total);
-    }
+    const T* from = g + first * size;
+    walk<T, 0, 1>(block, {}, {of_plane + first}, [=](auto vector, auto) { return Vectors<T, 1>{vector.load(from)}; });
   });
   for (std::int64_t c = 0; c < channels; ++c) {
     double total = 0;
@@ -238,9 +227,8 @@ void backward(const paddle::Tensor& x, const paddle::Tensor& mean, const paddle:
   const T *from = x.data<T>(), *upper = g.data<T>(), *means = mean.data<T>(), *scales = scale.data<T>();
   T* to = gradient.data<T>();
   for_blocks<T>(mean.numel(), size, [=](std::int64_t first, const Block& block) {
-    T shift[MOST_PLANES], slope[MOST_PLANES];
     const std::int64_t at = first * size;
-    backward_block<T>(from + at, upper + at, to + at, means + first, scales + first, shift, slope, block);
+    backward_block<T>(from + at, upper + at, to + at, means + first, scales + first, block);
   });
 }
 
