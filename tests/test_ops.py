@@ -158,6 +158,52 @@ def test_convolution_is_paddles(fused, size, dtype, close):
         np.testing.assert_allclose(mine, reference, rtol=close, atol=close * np.abs(reference).max())
 
 
+# (images, channels, height, width), outputs, kernel, stride, padding: some rows of an image at a time, all, many images.
+CONVOLUTIONS = [
+    ((2, 3, 70, 33), 4, 3, 1, 1), ((3, 4, 15, 15), 5, 5, 1, 2), ((150, 3, 7, 7), 4, 3, 1, 1),
+    ((5, 6, 2, 2), 3, 1, 1, 0), ((3, 2, 9, 12), 4, (3, 5), 1, (0, 2)), ((2, 3, 40, 37), 4, 11, 4, 5),
+    ((9, 3, 6, 6), 4, 3, 2, 1), ((2, 3, 8, 9), 2, 2, 3, 0),
+]  # fmt: skip
+
+
+@pytest.fixture
+def no_convolution_of_paddles(fused, monkeypatch):
+    from simam_repro.models import conv
+
+    if not ops.fused._has_products:
+        pytest.skip("this Paddle brings no MKL")
+    monkeypatch.setattr(conv.F, "conv2d", None)
+    yield
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 3e-6), ("float64", 1e-14)])
+@pytest.mark.parametrize(("shape", "outputs", "kernel", "stride", "padding"), CONVOLUTIONS, ids=str)
+def test_convolution_by_products_is_paddles(
+    no_convolution_of_paddles, monkeypatch, shape, outputs, kernel, stride, padding, dtype, close
+):
+    layer = Conv2D(shape[1], outputs, kernel, stride=stride, padding=padding).to(dtype=dtype)
+    results = []
+    for paddles in (False, True):
+        if paddles:
+            monkeypatch.undo()
+            layer.fused = False
+        x = paddle.to_tensor(values(shape, dtype), stop_gradient=stride != 1)
+        output = layer(x)
+        output.backward(paddle.to_tensor(values(output.shape, dtype, seed=1)))
+        results.append([output, layer.weight.grad, layer.bias.grad] + ([x.grad] if stride == 1 else []))
+        results[-1] = [value.numpy().copy() for value in results[-1]]
+        layer.clear_gradients()
+    for mine, reference in zip(*results):
+        np.testing.assert_allclose(mine, reference, rtol=close, atol=close * np.abs(reference).max())
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 9, 9), (1, 3, 2, 9)])
+def test_shapes_that_do_not_fit_are_paddles_to_refuse(fused, shape):
+    with pytest.raises(ValueError):
+        Conv2D(3, 4, 3)(paddle.ones(shape))
+
+
 def test_convolution_without_gradient(fused):
     x, layer = paddle.ones([1, 2, 4, 4]), Conv2D(2, 3, 1)
     with paddle.no_grad():

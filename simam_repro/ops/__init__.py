@@ -1,8 +1,19 @@
-"""Compiled operators for the CPU, and how they are built: SimAM as one, and the bias of a convolution.
+"""Compiled operators for the CPU, and how they are built: SimAM as one, convolution, and the bias of a convolution.
 
 `traced_whole` marks a function for `paddle.jit.to_static`: it is run to trace it, not rewritten.
 """
 
-from simam_repro.ops.fused import add_bias_in_place, fused_simam, load, runs_in_place, traced_whole, usable
+from simam_repro.ops.fused import (
+    add_bias_in_place,
+    convolve,
+    convolves,
+    fused_simam,
+    load,
+    runs_in_place,
+    traced_whole,
+    usable,
+)  # fmt: skip
 
-__all__ = ["add_bias_in_place", "fused_simam", "load", "runs_in_place", "traced_whole", "usable"]
+__all__ = [
+    "add_bias_in_place", "convolve", "convolves", "fused_simam", "load", "runs_in_place", "traced_whole", "usable",
+]  # fmt: skip

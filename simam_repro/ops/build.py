@@ -18,7 +18,7 @@ from filelock import FileLock
 
 NAME = "simam_ops"
 SOURCE = Path(__file__).with_name(f"{NAME}.cc")
-HEADER = Path(__file__).with_name("lanes.h")
+HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "convolution.h")]
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
 COMPILER = "g++"
 TIMEOUT_S = 600
@@ -56,7 +56,8 @@ def build(cache: Path, paddle_version: str) -> Path:
 
 
 def _key(paddle_version: str) -> str:
-    parts = [SOURCE.read_text(), HEADER.read_text(), *FLAGS, paddle_version, platform.python_version(), _processor()]
+    sources = [path.read_text() for path in (SOURCE, *HEADERS)]
+    parts = [*sources, *FLAGS, paddle_version, platform.python_version(), _processor()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -26,12 +26,29 @@ def load() -> bool:
         extension_utils.load_op_meta_info_and_register_op(str(library))
         # OpenMP's own number is 1 in a process that has imported Paddle.
         threads = paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"]
-        ctypes.CDLL(str(library)).simam_set_num_threads(threads)
+        operators = ctypes.CDLL(str(library))
+        operators.simam_set_num_threads(threads)
+        _give_products(operators)
         return True
     except Exception as error:  # whatever the tools of a machine come up with, training goes on
         reason = error if isinstance(error, BuildError) else f"{type(error).__name__}: {str(error).strip()}"
         print(f"SimAM: no fused operator; the slower plain layer is used: {reason}", file=sys.stderr, flush=True)
         return False
+
+
+def _give_products(operators) -> None:
+    """Tell the operators where the products of matrices are that Paddle uses itself (MKL's, in its wheels for x86)."""
+    global _has_products
+    try:
+        mkl = ctypes.CDLL(str(Path(paddle.__file__).with_name("libs") / "libmklml_intel.so"))
+        functions = mkl.cblas_sgemm, mkl.cblas_dgemm, mkl.MKL_Set_Num_Threads_Local
+    except (OSError, AttributeError):
+        return
+    operators.simam_set_gemm(*(ctypes.cast(function, ctypes.c_void_p) for function in functions))
+    _has_products = True
+
+
+_has_products = False
 
 
 def usable(x) -> bool:
@@ -55,6 +72,31 @@ def fused_simam(x, e_lambda: float):
         # turns it into the usual one.
         x = x.reshape(x.shape)
     return _without_gradient_if_asked(_run("simam_fused", x, repr(float(e_lambda)))[0])
+
+
+def convolves(x, weight, stride, padding) -> bool:
+    """Whether `convolve` takes these: as `runs_in_place`, and of one dtype and shapes that fit each other.
+
+    With a stride other than 1 only an x that needs no gradient, such as a batch of images.
+    """
+    if not (runs_in_place(x) and _has_products and x.dtype == weight.dtype and x.shape[1] == weight.shape[1]):
+        return False
+    sides = list(zip(x.shape[2:], weight.shape[2:], padding))
+    if any(length + 2 * pad < kernel for length, kernel, pad in sides):
+        return False
+    return x.stop_gradient or list(stride) == [1, 1] and all(pad < kernel for _, kernel, pad in sides)
+
+
+def convolve(x, weight, stride, padding):
+    """The convolution of x [N, C, H, W] with weight [K, C, h, w], without bias; differentiable once.
+
+    Args:
+        x, weight: as `convolves` has it.
+        stride, padding: two integers each, for height and width.
+    """
+    return _without_gradient_if_asked(
+        _run("conv_fused", x, weight, list(stride), list(padding), not x.stop_gradient)[0]
+    )  # fmt: skip
 
 
 def runs_in_place(x) -> bool:

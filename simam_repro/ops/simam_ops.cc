@@ -16,9 +16,11 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <omp.h>
 #include <string>
 #include <vector>
 
+#include "convolution.h"
 #include "lanes.h"
 #include "paddle/extension.h"
 
@@ -236,6 +238,13 @@ void backward(const paddle::Tensor& x, const paddle::Tensor& mean, const paddle:
 
 extern "C" void simam_set_num_threads(int number) { num_threads = std::max(number, 1); }
 
+// Where cblas_sgemm, cblas_dgemm and MKL_Set_Num_Threads_Local are.
+extern "C" void simam_set_gemm(void* single, void* twice, void* threads) {
+  gemm<float> = reinterpret_cast<Gemm<float>>(single);
+  gemm<double> = reinterpret_cast<Gemm<double>>(twice);
+  set_gemm_threads = reinterpret_cast<int (*)(int)>(threads);
+}
+
 // lambda comes as text: a float attribute would round it, and Paddle 2.6 knows no double ones.
 std::vector<paddle::Tensor> simam_forward(const paddle::Tensor& x, const std::string& e_lambda) {
   auto y = paddle::empty(x.shape(), x.dtype(), x.place());
@@ -272,6 +281,48 @@ std::vector<paddle::Tensor> bias_backward(const paddle::Tensor& bias, paddle::Te
   return std::vector<paddle::Tensor>{sums};
 }
 
+Geometry geometry(const Shape& x, const Shape& kernels, const std::vector<int>& stride,
+                  const std::vector<int>& padding) {
+  return {x[1], x[2], x[3], kernels[0], kernels[2], kernels[3], stride[0], stride[1], padding[0], padding[1]};
+}
+
+std::vector<Shape> conv_shapes(const Shape& x, const Shape& kernels, const std::vector<int>& stride,
+                               const std::vector<int>& padding, bool) {
+  const Geometry g = geometry(x, kernels, stride, padding);
+  return {{x[0], g.outputs, g.out_h(), g.out_w()}};
+}
+
+std::vector<paddle::DataType> conv_dtypes(const paddle::DataType& x, const paddle::DataType&) { return {x}; }
+
+std::vector<paddle::Tensor> conv_forward(const paddle::Tensor& x, const paddle::Tensor& kernels,
+                                         const std::vector<int>& stride, const std::vector<int>& padding, bool) {
+  const Geometry g = geometry(x.shape(), kernels.shape(), stride, padding);
+  auto y = paddle::empty({x.shape()[0], g.outputs, g.out_h(), g.out_w()}, x.dtype(), x.place());
+  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "conv_forward", ([&] {
+                               convolve<data_t>(x.data<data_t>(), kernels.data<data_t>(), y.data<data_t>(),
+                                                x.shape()[0], g, num_threads);
+                             }));
+  return {y};
+}
+
+// Without x_gradient nobody needs that of x, and something stands in its place.
+std::vector<paddle::Tensor> conv_backward(const paddle::Tensor& x, const paddle::Tensor& kernels,
+                                          const paddle::Tensor& upper, const std::vector<int>& stride,
+                                          const std::vector<int>& padding, bool x_gradient) {
+  const Geometry g = geometry(x.shape(), kernels.shape(), stride, padding);
+  auto of_x = paddle::empty(x_gradient ? x.shape() : Shape{1}, x.dtype(), x.place());
+  auto of_kernels = paddle::empty(kernels.shape(), x.dtype(), x.place());
+  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "conv_backward", ([&] {
+                               const data_t* g_y = upper.data<data_t>();
+                               kernel_gradient<data_t>(x.data<data_t>(), g_y, of_kernels.data<data_t>(), x.shape()[0],
+                                                       g, num_threads);
+                               if (x_gradient)
+                                 input_gradient<data_t>(g_y, kernels.data<data_t>(), of_x.data<data_t>(),
+                                                        x.shape()[0], g, num_threads);
+                             }));
+  return {of_x, of_kernels};
+}
+
 std::vector<Shape> simam_shapes(const Shape& x, const std::string&) { return {x, plane_shape(x), plane_shape(x)}; }
 
 std::vector<paddle::DataType> simam_dtypes(const paddle::DataType& x) { return {x, x, x}; }
@@ -300,3 +351,17 @@ PD_BUILD_GRAD_OP(bias_fused)
     .Outputs({paddle::Grad("Bias"), paddle::Grad("X")})
     .SetInplaceMap({{paddle::Grad("Out"), paddle::Grad("X")}})
     .SetKernelFn(PD_KERNEL(bias_backward));
+
+PD_BUILD_OP(conv_fused)
+    .Inputs({"X", "Kernels"})
+    .Outputs({"Out"})
+    .Attrs({"stride: std::vector<int>", "padding: std::vector<int>", "x_gradient: bool"})
+    .SetKernelFn(PD_KERNEL(conv_forward))
+    .SetInferShapeFn(PD_INFER_SHAPE(conv_shapes))
+    .SetInferDtypeFn(PD_INFER_DTYPE(conv_dtypes));
+
+PD_BUILD_GRAD_OP(conv_fused)
+    .Inputs({"X", "Kernels", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Kernels")})
+    .Attrs({"stride: std::vector<int>", "padding: std::vector<int>", "x_gradient: bool"})
+    .SetKernelFn(PD_KERNEL(conv_backward));
