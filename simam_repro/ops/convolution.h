@@ -7,6 +7,8 @@
 
 #pragma once
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <memory>
