@@ -95,7 +95,7 @@ class Model(Section):
     # Far below 1e-12 its inverse square, which is in the gradient, overflows 32 bits.
     e_lambda: float = Field(1e-4, ge=1e-12, le=1e6, description="SimAM's lambda; unused without attention")
     fused: bool = Field(
-        True, description="compiled operators on a CPU (SimAM, the bias of convolutions), where a compiler is there"
+        True, description="compiled operators on a CPU (SimAM, convolutions), where a compiler is there"
     )
     weights: Optional[PathText] = Field(
         None,
