@@ -84,6 +84,7 @@ def test_the_gradient_is_the_mean_over_the_batch_however_it_is_shared(tmp_path, 
 
     one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
     for ours, theirs in zip(two.read_metrics(), one.read_metrics(), strict=True):
+        assert ours.pop("evaluated_on") == theirs.pop("evaluated_on") == "eval"
         numbers = {key: value for key, value in theirs.items() if "seconds" not in key and "per_s" not in key}
         assert {key: ours[key] for key in numbers} == pytest.approx(numbers, rel=1e-5)
     weights = [load_file(run.last / WEIGHTS) for run in (one, two)]
