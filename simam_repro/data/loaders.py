@@ -78,7 +78,8 @@ class ImageDataset(Dataset):
         pixels = self.images[index]
         if self.seed is None:
             return pixels
-        rng = np.random.default_rng([self.seed, epoch, index])
+        # The draws are those of the list of the three; an array of this type is read faster.
+        rng = np.random.default_rng(np.array([self.seed, epoch, index], np.uint32))
         return transforms.train_image(pixels, self.config.image_size, self.config.augment, rng)
 
     def __len__(self) -> int:
