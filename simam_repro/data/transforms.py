@@ -54,33 +54,39 @@ def resize(pixels: np.ndarray, size: int, slack: float = 1.0) -> np.ndarray:
 
 
 def color_jitter(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast and saturation times a factor in [1 - amount, 1 + amount], in random order."""
-    changes = (_brightness, _contrast, _saturation)
-    for which in rng.permutation(len(changes)):
-        pixels = changes[which](pixels, _uniform(rng, 1 - amount, 1 + amount))
+    """Brightness, contrast and saturation times a factor in [1 - amount, 1 + amount], in random order.
+
+    Each blends the image with another, as Pillow does: with black, with its mean grey, with itself in grey.
+    A factor below 1 leads nowhere outside 0..255, so its blend is made together with the next.
+    """
+    own, grey, add = 1.0, 0.0, 0.0  # what is still to be made: own * pixels + grey * pixels in grey + add
+    for step, change in enumerate(rng.permutation(3), start=1):
+        factor = _uniform(rng, 1 - amount, 1 + amount)
+        if change == 0:  # brightness
+            other_grey, other_add = 0.0, 0.0
+        elif change == 1:  # contrast
+            mean = cv2.mean(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[0]
+            other_grey, other_add = 0.0, int((own + grey) * mean + add + 0.5)
+        else:  # saturation
+            other_grey, other_add = own + grey, add
+        own *= factor
+        grey = factor * grey + (1 - factor) * other_grey
+        add = factor * add + (1 - factor) * other_add + CUT
+        if factor >= 1 or step == 3:
+            pixels = _mixed_with_grey(pixels, own, grey, add)
+            own, grey, add = 1.0, 0.0, 0.0
     return pixels
 
 
-def _brightness(pixels: np.ndarray, factor: float) -> np.ndarray:
-    return _weighted(pixels, factor, 0)
-
-
-def _contrast(pixels: np.ndarray, factor: float) -> np.ndarray:
-    mean = cv2.mean(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[0]
-    return _weighted(pixels, factor, int(mean + 0.5) * (1 - factor))
-
-
-def _saturation(pixels: np.ndarray, factor: float) -> np.ndarray:
-    # Whole 1024ths, as cv2.transform calculates with, whose sum is 1: what is grey stays as it is.
-    red, green, blue = (round(weight * (1 - factor) * 1024) / 1024 for weight in (0.299, 0.587, 0.114))
-    own = 1 - red - green - blue
-    rows = [[own + red, green, blue, CUT], [red, own + green, blue, CUT], [red, green, own + blue, CUT]]
+def _mixed_with_grey(pixels: np.ndarray, own: float, grey: float, add: float) -> np.ndarray:
+    """own * pixels + grey * pixels in grey + add, rounded and cut to 0..255."""
+    if not grey:
+        return cv2.addWeighted(pixels, own, pixels, 0, add)
+    # Whole 1024ths, as cv2.transform calculates with, of the right sum: what is grey stays grey.
+    red, green, blue = (round(weight * grey * 1024) / 1024 for weight in (0.299, 0.587, 0.114))
+    own += grey - red - green - blue
+    rows = [[own + red, green, blue, add], [red, own + green, blue, add], [red, green, own + blue, add]]
     return cv2.transform(pixels, np.array(rows))
-
-
-def _weighted(pixels: np.ndarray, factor: float, add: float) -> np.ndarray:
-    """factor * pixels + add, cut to 0..255 and to whole numbers, as Pillow does."""
-    return cv2.addWeighted(pixels, factor, pixels, 0, add + CUT)
 
 
 def random_resized_crop(pixels: np.ndarray, size: int, scale, rng: np.random.Generator) -> np.ndarray:
