@@ -56,8 +56,8 @@ def resize(pixels: np.ndarray, size: int, slack: float = 1.0) -> np.ndarray:
 def color_jitter(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     """Brightness, contrast and saturation times a factor in [1 - amount, 1 + amount], in random order.
 
-    Each blends the image with another, as Pillow does: with black, with its mean grey, with itself in grey.
-    A factor below 1 leads nowhere outside 0..255, so its blend is made together with the next.
+    Each blends the image with another: with black, with its mean grey, with itself in grey. As a factor below 1
+    leads nowhere outside 0..255, its blend needs no cut of its own, and is made together with the next.
     """
     own, grey, add = 1.0, 0.0, 0.0  # what is still to be made: own * pixels + grey * pixels in grey + add
     for step, change in enumerate(rng.permutation(3), start=1):
@@ -108,7 +108,10 @@ def random_resized_crop(pixels: np.ndarray, size: int, scale, rng: np.random.Gen
 
 
 def rotate(pixels: np.ndarray, degrees: float, flip: bool = False) -> np.ndarray:
-    """First flipped, if so asked, left to right; then counter-clockwise about the centre; nearest neighbour and black corners, as the originals' RandomRotation."""
+    """Counter-clockwise about the centre; nearest neighbour and black corners, as the originals' RandomRotation.
+
+    With `flip`, of the image flipped left to right.
+    """
     height, width, _ = pixels.shape
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
     if flip:
