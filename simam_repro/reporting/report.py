@@ -58,7 +58,7 @@ def answer(comparisons: list[dict]) -> list[str]:
         if shown:
             lines.append(
                 f"In {len(shown)} of {len(repeated)} comparisons with repeated seeds the 95 % intervals of the final "
-                f"accuracy exclude zero. Of 20 such intervals one does so by chance."
+                f"accuracy exclude zero. About one of 20 such intervals does so by chance alone."
             )
         else:
             lines.append(

@@ -138,6 +138,6 @@ def speed_bars(rows: list[tuple[str, float, str]], unit: str) -> str:
         axes.annotate(text, (value, position), (4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.15 * max(values))
+    axes.set_xlim(0, 1.3 * max(values))
     axes.set_xlabel(unit)
     return as_svg(figure)
