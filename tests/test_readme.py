@@ -25,6 +25,7 @@ ELSEWHERE = {
     "make demo": "test_demo.py",
     "make test": "test_commands.py",
     "make visualdl": "test_visualdl_page.py",
+    "make report": "test_report.py",
     **dict.fromkeys(SWEEPS, "test_sweep.py"),
 }
 
