@@ -6,7 +6,7 @@ from pathlib import Path
 import _cli
 
 
-def main():
+def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders")
     parser.add_argument(
@@ -24,7 +24,11 @@ def main():
         "--json", type=Path, metavar="JSON", help="the numbers; both default to the sweep's folder as comparison.png "
         "and comparison.json, else to the first run's figures/ as compare.png and compare.json",
     )  # fmt: skip
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
 
     from simam_repro.errors import UserError
     from simam_repro.evaluation.comparison import compare

@@ -7,9 +7,12 @@ from urllib.error import URLError
 
 import miniatures
 import pytest
+import yaml
 
 from simam_repro.config import Data
 from simam_repro.data import prepare_data
+
+DEMO_PAIR = ("configs/demo_towernet.yaml", "configs/demo_towernet_simam.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +79,15 @@ def smoke_data(tmp_path_factory):
     miniatures.write_cifar(folder / "archives" / "cifar-10-python.tar.gz")
     options = ["-o", f"data.root={folder}", "-o", "data.allow_miniature=true"]
     return options, {"SIMAM_ARCHIVES": str(folder / "archives")}
+
+
+@pytest.fixture
+def write_sweep_file(tmp_path):
+    """write_sweep_file(configs, seeds, **more) -> path of a sweep file of the demo's pair."""
+
+    def write_file(configs=DEMO_PAIR, seeds=[0], name="small", **more):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({"configs": configs, "seeds": seeds, **more}, sort_keys=False))
+        return path
+
+    return write_file

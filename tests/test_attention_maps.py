@@ -8,16 +8,16 @@ import paddle
 import pytest
 from paddle import nn
 from PIL import Image
+from tiny_pair import train_tiny_pair
 from visualdl import LogReader
 
-from simam_repro.config import SMALLEST_IMAGE, Model, build_experiment
+from simam_repro.config import SMALLEST_IMAGE, Model
 from simam_repro.errors import UserError
 from simam_repro.evaluation import load_trained
 from simam_repro.evaluation.attention import FEATURE_LAYERS, grad_cam, grad_cam_layer, simam_layers, weight_maps
 from simam_repro.models import BACKBONES, build_model
 from simam_repro.reporting.attention import find_other_half, upsample, write_attention_figures
 from simam_repro.runs import RunFolder
-from simam_repro.training import fit
 
 LOWEST = 1 / (1 + np.exp(-0.5))
 
@@ -150,21 +150,8 @@ def test_upsample_interpolates_between_cell_centres():
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory, caltech_archive):
     """A tiny run with SimAM and the same without it beside it, on a miniature data set: (on, off)."""
-    folder = tmp_path_factory.mktemp("pair")
-    (folder / "data" / "archives").mkdir(parents=True)
-    (folder / "data" / "archives" / caltech_archive.name).symlink_to(caltech_archive)
-    for name, attention in (("tiny_simam", "simam"), ("tiny", "none")):
-        values = {
-            "name": name,
-            "data": {
-                "root": str(folder / "data"), "allow_miniature": True, "image_size": 128, "batch_size": 4,
-                "train_limit": 4, "eval_limit": 4,
-            },
-            "model": {"attention": attention},
-            "train": {"epochs": 1, "device": "cpu"},
-        }  # fmt: skip
-        fit(build_experiment(values), folder / name / "seed0")
-    return folder / "tiny_simam" / "seed0", folder / "tiny" / "seed0"
+    runs = train_tiny_pair(tmp_path_factory.mktemp("pair"), caltech_archive, eval_limit=4)
+    return runs / "tiny_simam" / "seed0", runs / "tiny" / "seed0"
 
 
 def test_other_half(pair):

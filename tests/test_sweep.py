@@ -1,7 +1,5 @@
 """Sweeps: what a file stands for, what is refused, and runs that are skipped, killed, stopped and failing."""
 
-import io
-import json
 import os
 import re
 import shutil
@@ -16,33 +14,19 @@ import _process
 import pytest
 import sweep
 import yaml
-from _sweep_report import LiveTable, PlainLines
 from commands import ROOT, assert_refused, run, script
 from kill_test import differences, outcome
-from rich.console import Console
 
 from simam_repro.config import load_config
 from simam_repro.errors import RunError, UserError
 from simam_repro.locks import holder, locked
 from simam_repro.runs import RUNS_ROOT, RunFolder
-from simam_repro.storage import read_json, write_json, write_text
-from simam_repro.sweeps import read_sweep, sweep_of, time_left, total_time_left
+from simam_repro.storage import read_json, write_text
+from simam_repro.sweeps import read_sweep, sweep_of
 
 OFF, ON = "configs/demo_towernet.yaml", "configs/demo_towernet_simam.yaml"
 SMALL = {"data.train_limit": 8, "data.eval_limit": 4, "data.batch_size": 4, "train.checkpoint_steps": 1}
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
-
-
-@pytest.fixture
-def write(tmp_path):
-    """write(configs, seeds, **more) -> path of a sweep file of the demo's pair."""
-
-    def write_file(configs=[OFF, ON], seeds=[0], name="small", **more):
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump({"configs": configs, "seeds": seeds, **more}, sort_keys=False))
-        return path
-
-    return write_file
 
 
 def names(runs) -> list[str]:
@@ -52,9 +36,9 @@ def names(runs) -> list[str]:
 # The file
 
 
-def test_grid_has_seeds_outermost_and_pairs_together(write):
+def test_grid_has_seeds_outermost_and_pairs_together(write_sweep_file):
     configs = [OFF, "configs/alexnet.yaml", "configs/alexnet_simam.yaml", ON]
-    runs = read_sweep(write(configs, [3, 1]), "somewhere")
+    runs = read_sweep(write_sweep_file(configs, [3, 1]), "somewhere")
     assert names(runs) == [
         f"{name}-seed{seed}"
         for seed in (3, 1)
@@ -63,10 +47,10 @@ def test_grid_has_seeds_outermost_and_pairs_together(write):
     assert str(runs[1].folder.path) == "somewhere/demo_towernet_simam/seed3"
 
 
-def test_variants_and_overrides_and_what_counts_before_what(write):
+def test_variants_and_overrides_and_what_counts_before_what(write_sweep_file):
     changes = {"train.epochs": 7, "data.mean": [0.1, 0.2, 0.3], "optim.learning_rate": 1e-05}
     variants = {"plain": {}, "long.2": {"train.epochs": 9, "model.weights": "a: b.safetensors"}}
-    runs = read_sweep(write(overrides=changes, variants=variants), "x", ["data.eval_limit=5"])
+    runs = read_sweep(write_sweep_file(overrides=changes, variants=variants), "x", ["data.eval_limit=5"])
     assert names(runs) == [
         "demo_towernet-plain-seed0", "demo_towernet_simam-plain-seed0",
         "demo_towernet-long.2-seed0", "demo_towernet_simam-long.2-seed0",
@@ -78,8 +62,10 @@ def test_variants_and_overrides_and_what_counts_before_what(write):
         assert experiment.data.eval_limit == 5
 
 
-def test_the_command_of_a_run_trains_its_experiment(write):
-    (*_, last) = read_sweep(write(overrides={"train.epochs": 3}, variants={"v": {"data.std": [1.0, 1.0, 1e-3]}}), "x")
+def test_the_command_of_a_run_trains_its_experiment(write_sweep_file):
+    (*_, last) = read_sweep(
+        write_sweep_file(overrides={"train.epochs": 3}, variants={"v": {"data.std": [1.0, 1.0, 1e-3]}}), "x"
+    )
     options = _jobs.train_command(last, smoke=False)
     done = script("train", *options[2:], "--print-config")
     assert yaml.safe_load(done.stdout) == last.experiment.model_dump(mode="json"), done.stderr
@@ -152,93 +138,34 @@ def refused(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_bad_files_are_refused_before_anything_runs(kind, write, refused, tmp_path):
+def test_bad_files_are_refused_before_anything_runs(kind, write_sweep_file, refused, tmp_path):
     wrong, words = BAD[kind]
     if kind == "same names":
         shutil.copytree(ROOT / "configs", tmp_path / "configs")
         wrong = {**wrong, "configs": [OFF, str(tmp_path / OFF)]}
-    path = write(**({} if isinstance(wrong, str) else wrong))
+    path = write_sweep_file(**({} if isinstance(wrong, str) else wrong))
     if isinstance(wrong, str):
         path.write_text(wrong if "overrides" not in wrong else f"{path.read_text()}{wrong}")
     told = refused(path)
     assert "error: " in told and all(word in told for word in [str(path), *words]), told
 
 
-def test_bad_arguments_are_refused(write, refused, tmp_path):
-    assert "--jobs" in refused(write(), "--jobs", "0")
+def test_bad_arguments_are_refused(write_sweep_file, refused, tmp_path):
+    assert "--jobs" in refused(write_sweep_file(), "--jobs", "0")
     assert "did you mean" in refused(tmp_path / "smal.yaml")
-    assert "train.epoch" in refused(write(), "-o", "train.epoch=1")
-    assert "named like its file" in refused(write(name="my sweep"))
-    assert_refused(script("sweep", "-c", write(seeds=[]), "--sweep-dir", tmp_path / "out"), "seeds")
+    assert "train.epoch" in refused(write_sweep_file(), "-o", "train.epoch=1")
+    assert "named like its file" in refused(write_sweep_file(name="my sweep"))
+    assert_refused(script("sweep", "-c", write_sweep_file(seeds=[]), "--sweep-dir", tmp_path / "out"), "seeds")
 
 
 # Time
 
 
-def record(seconds: float, epoch: int = 1) -> dict:
-    speeds = {"train_seconds": 0.75 * seconds, "eval_seconds": 0.25 * seconds, "train_images_per_s": 10.0}
-    return {"epoch": epoch, "eval_acc": 0.5, **speeds}
-
-
-def test_time_left_by_own_epochs_or_those_of_the_others(write):
-    runs = read_sweep(write(seeds=[0, 1], overrides={"train.epochs": 4}), "x")
-    assert time_left(runs, [[]] * 4) == [None] * 4
-    assert time_left(runs, [[record(10), record(20)], [], [], []]) == [30, 60, 60, 60]
-    assert time_left(runs, [[record(10)], [record(40)], [], []]) == [30, 120, 40, 160]
-
-
-def test_total_time_is_that_of_the_last_to_end():
-    assert total_time_left([], [5, 5, 5], 1) == 15
-    assert total_time_left([2], [5, 5, 5], 2) == 10  # 0+5 and 2+5, then 5+5
-    assert total_time_left([9, 1], [2], 2) == 9
-
-
-# What is shown
-
-
 @pytest.fixture
-def jobs(write, tmp_path):
+def jobs(write_sweep_file, tmp_path):
     """Nine jobs that wait, of 4 epochs each."""
-    runs = read_sweep(write([OFF], list(range(9)), overrides={"train.epochs": 4}), tmp_path / "out")
+    runs = read_sweep(write_sweep_file([OFF], list(range(9)), overrides={"train.epochs": 4}), tmp_path / "out")
     return [_jobs.Job(run, tmp_path / f"{run.name}.log") for run in runs]
-
-
-def test_table_fits_the_terminal_and_shows_what_matters(jobs):
-    for job in jobs[:5]:
-        job.state, job.records = _jobs.COMPLETE, [record(60, epoch) for epoch in range(1, 5)]
-        write_json(job.run.folder.result, {"wall_s": 240, "final": {"eval_acc": 0.5}})
-    jobs[5].state, jobs[5].code = _jobs.FAILED, 1
-    jobs[6].state, jobs[6].records, jobs[6]._began = _jobs.RUNNING, [record(60)], time.monotonic()
-    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=11, color_system=None)
-    report = LiveTable(jobs, 1, console)
-    with console.capture() as capture:
-        console.print(report.table())
-    shown = capture.get()
-    assert len(shown.splitlines()) <= 10
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if "demo_towernet" in line]
-    assert [row[1:5] for row in rows] == [
-        ["5", "failed (exit 1)", "0/4", ""], ["6", "running", "1/4", "50.00%"],
-        ["7", "waiting", "0/4", ""], ["8", "waiting", "0/4", ""],
-    ]  # fmt: skip
-    assert [row[7] for row in rows] == ["", "0:03:00", "0:04:00", "0:04:00"]
-    assert "5 complete, 1 failed, 1 running, 2 waiting; all done in 0:11:00 (5 not shown)" in shown
-    with console.capture() as capture:
-        console.print(report.table(whole=True))
-    assert capture.get().count("demo_towernet") == 9
-
-
-def test_plain_report_tells_where_all_stand(jobs, capsys):
-    write_text(jobs[0].run.folder.metrics, json.dumps(record(60)) + "\n")
-    jobs[0].state, jobs[0]._began = _jobs.RUNNING, time.monotonic()
-    report = PlainLines(jobs[:2], 2)
-    report.update()
-    assert capsys.readouterr().out == ""  # not yet
-    report.every = 0
-    report.update()
-    assert capsys.readouterr().out.splitlines() == [
-        "demo_towernet-seed0: epoch 1/4, eval accuracy 50.00%",
-        "1 running, 1 waiting; all done in 0:04:00",
-    ]
 
 
 def test_a_run_that_another_process_works_on_is_waited_for(jobs):
@@ -350,8 +277,8 @@ def test_killed_and_started_again_it_has_the_results_of_an_undisturbed_one(swept
 @pytest.mark.parametrize(
     "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
 )
-def test_no_run_goes_on_without_its_sweep(number, code, write, tmp_path):
-    path, folder = write([OFF], overrides={**SMALL, "train.epochs": 2000}), tmp_path / "out"
+def test_no_run_goes_on_without_its_sweep(number, code, write_sweep_file, tmp_path):
+    path, folder = write_sweep_file([OFF], overrides={**SMALL, "train.epochs": 2000}), tmp_path / "out"
     process, trained = start(path, folder), RunFolder(folder / "demo_towernet" / "seed0")
     wait_for(lambda: trained.previous.is_dir() or process.poll() is not None)
     if number == signal.SIGINT:
@@ -367,10 +294,10 @@ def test_no_run_goes_on_without_its_sweep(number, code, write, tmp_path):
     assert not trained.complete and "to continue" in (folder / "logs" / "demo_towernet-seed0.log").read_text()
 
 
-def test_a_failing_run_stops_no_other(write, tmp_path):
+def test_a_failing_run_stops_no_other(write_sweep_file, tmp_path):
     bad = tmp_path / "bad.yaml"
     bad.write_text(f"base: {ROOT / OFF}\nname: bad\nmodel: {{weights: nowhere.safetensors}}\n")
-    path = write([str(bad), OFF], overrides=SMALL)
+    path = write_sweep_file([str(bad), OFF], overrides=SMALL)
     done = sweep_command(path, tmp_path / "out")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "1 of 2 runs failed" in done.stderr and "bad-seed0.log: error: " in done.stderr
