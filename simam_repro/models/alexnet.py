@@ -4,6 +4,7 @@ import paddle
 from paddle import nn
 
 from simam_repro.models.conv import Conv2D
+from simam_repro.models.pool import MaxPool2D
 
 
 class AlexNet(nn.Layer):
@@ -19,17 +20,17 @@ class AlexNet(nn.Layer):
         self.features = nn.Sequential(
             Conv2D(in_channels, 48, 11, stride=4, padding=5),
             nn.ReLU(),
-            nn.MaxPool2D(3, stride=2),
+            MaxPool2D(3, stride=2),
             Conv2D(48, 128, 5, padding=2),
             nn.ReLU(),
-            nn.MaxPool2D(3, stride=2),
+            MaxPool2D(3, stride=2),
             Conv2D(128, 192, 3, padding=1),
             nn.ReLU(),
             Conv2D(192, 192, 3, padding=1),
             nn.ReLU(),
             Conv2D(192, 128, 3, padding=1),
             nn.ReLU(),
-            nn.MaxPool2D(3, stride=2),
+            MaxPool2D(3, stride=2),
         )
         self.average = nn.AdaptiveAvgPool2D(3)
         self.classifier = nn.Sequential(

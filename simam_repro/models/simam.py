@@ -29,14 +29,19 @@ def inverse_energy(x, e_lambda: float = 1e-4):
 
 
 @ops.traced_whole
-def simam(x, e_lambda: float = 1e-4, fused: bool = True):
+def simam(x, e_lambda: float = 1e-4, fused: bool = True, bias=None, relu: bool = False):
     """x * sigmoid(1 / e*): the neurons that stand out from their channel weigh more.
+
+    With the bias of the convolution before it and the ReLU behind it, relu((x + bias) * sigmoid(1 / e*)): one pass
+    over the map for all three, by the compiled operator. A bias does not change e*.
 
     Args:
         x: float tensor [N, C, H, W].
         e_lambda: the paper's lambda, positive; it keeps flat channels from dividing by zero.
         fused: use the compiled operator (`simam_repro.ops`) where it is usable: many times faster on a CPU,
             equal but for rounding, differentiable once. False: Paddle's own operators everywhere.
+        bias: None, or a tensor [C] of x's dtype, added to x.
+        relu: whether a ReLU follows.
     Returns:
         Tensor of x's shape and dtype.
     Raises:
@@ -45,12 +50,17 @@ def simam(x, e_lambda: float = 1e-4, fused: bool = True):
     if x.ndim != 4:
         raise ValueError(f"SimAM needs a 4-D input [N, C, H, W], got {x.ndim}-D with shape {list(x.shape)}")
     if fused and ops.usable(x):
-        return ops.fused_simam(x, e_lambda)
-    return x * F.sigmoid(inverse_energy(x, e_lambda)).astype(x.dtype)
+        return ops.fused_simam(x, e_lambda, bias, relu)
+    if bias is not None:
+        x = x + bias.reshape([1, -1, 1, 1])
+    y = x * F.sigmoid(inverse_energy(x, e_lambda)).astype(x.dtype)
+    return F.relu(y) if relu else y
 
 
 class SimAM(nn.Layer):
     """input [N, C, H, W] -> input * sigmoid(1 / energy), same shape and dtype; no parameters.
+
+    A `Conv2D` of this project lets it add its bias and apply its ReLU too, see `simam`.
 
     Args:
         e_lambda: the paper's lambda. 1e-4 in the module's definition and in the original Caltech
@@ -67,8 +77,8 @@ class SimAM(nn.Layer):
         self.e_lambda = e_lambda
         self.fused = fused
 
-    def forward(self, x):
-        return simam(x, self.e_lambda, self.fused)
+    def forward(self, x, bias=None, relu=False):
+        return simam(x, self.e_lambda, self.fused, bias, relu)
 
     def extra_repr(self) -> str:
         return f"e_lambda={self.e_lambda}" + ("" if self.fused else ", fused=False")

@@ -5,6 +5,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from simam_repro.models.conv import Conv2D
+from simam_repro.models.pool import MaxPool2D
 
 BATCH_NORM_EPSILON = 1e-3
 
@@ -33,7 +34,7 @@ class Inception(nn.Layer):
         self.conv3 = Conv2D(64, 128, 3, padding=1)
         self.reduce5 = Conv2D(in_channels, 16, 1)
         self.conv5 = Conv2D(16, 32, 5, padding=2)
-        self.pool = nn.MaxPool2D(3, stride=1, padding=1)
+        self.pool = MaxPool2D(3, stride=1, padding=1)
         self.project = Conv2D(in_channels, 32, 1)
 
     def forward(self, x):
@@ -59,15 +60,15 @@ class TowerNet(nn.Layer):
         super().__init__()
         self.stem = nn.Sequential(
             ConvBN(in_channels, 64, stride=2),
-            nn.MaxPool2D(2),
+            MaxPool2D(2),
             ConvBN(64, 128),
-            nn.MaxPool2D(2),
+            MaxPool2D(2),
             ConvBN(128, 256),
-            nn.MaxPool2D(2),
+            MaxPool2D(2),
             ConvBN(256, 256),
-            nn.MaxPool2D(2),
+            MaxPool2D(2),
         )
-        self.inceptions = nn.Sequential(Inception(), nn.MaxPool2D(2), Inception(), nn.MaxPool2D(2), Inception())
+        self.inceptions = nn.Sequential(Inception(), MaxPool2D(2), Inception(), MaxPool2D(2), Inception())
         self.average = nn.AdaptiveAvgPool2D(1)
         self.classifier = nn.Linear(256, num_classes)
 

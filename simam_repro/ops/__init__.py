@@ -1,4 +1,5 @@
-"""Compiled operators for the CPU, and how they are built: SimAM as one, convolution, and the bias of a convolution.
+"""Compiled operators for the CPU, and how they are built: SimAM, convolution with its bias and ReLU,
+and max-pooling.
 
 `traced_whole` marks a function for `paddle.jit.to_static`: it is run to trace it, not rewritten.
 """
@@ -9,11 +10,14 @@ from simam_repro.ops.fused import (
     convolves,
     fused_simam,
     load,
+    max_pool,
+    pools,
     runs_in_place,
     traced_whole,
     usable,
 )  # fmt: skip
 
 __all__ = [
-    "add_bias_in_place", "convolve", "convolves", "fused_simam", "load", "runs_in_place", "traced_whole", "usable",
+    "add_bias_in_place", "convolve", "convolves", "fused_simam", "load", "max_pool", "pools", "runs_in_place",
+    "traced_whole", "usable",
 ]  # fmt: skip

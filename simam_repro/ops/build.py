@@ -18,7 +18,7 @@ from filelock import FileLock
 
 NAME = "simam_ops"
 SOURCE = Path(__file__).with_name(f"{NAME}.cc")
-HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "planes.h", "convolution.h")]
+HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "planes.h", "convolution.h", "pooling.h")]
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
 COMPILER = "g++"
 TIMEOUT_S = 600

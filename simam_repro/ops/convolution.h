@@ -40,19 +40,30 @@ struct Geometry {
 template <typename T>
 class Padded {
  public:
-  explicit Padded(const Geometry& g)
+  explicit Padded(const Geometry& g, T padding = 0)
       : g(g),
         rows(g.height + 2 * g.pad_h),
         columns((g.width + 2 * g.pad_w + g.stride_w - 1) / g.stride_w),
-        values(g.channels * g.stride_w * rows * columns + WIDTH<T> * g.stride_w) {}
+        values(g.channels * g.stride_w * rows * columns + WIDTH<T> * g.stride_w, padding) {}
 
   void take(const T* image) {
     for (std::int64_t c = 0; c < g.channels; ++c)
       for (std::int64_t h = 0; h < g.height; ++h, image += g.width)
         for (std::int64_t w = 0; w < std::min(g.stride_w, g.width); ++w) {
           T* to = &values[row(c, (w + g.pad_w) % g.stride_w, h + g.pad_h) + (w + g.pad_w) / g.stride_w];
-          for (std::int64_t from = w; from < g.width; from += g.stride_w) *to++ = image[from];
+          const T *from = image + w, *end = image + g.width;
+          if (g.stride_w == 1)
+            std::copy(from, end, to);
+          else if (g.stride_w == 2)  // known, so that the compiler can do several at a time
+            for (; from < end; from += 2) *to++ = *from;
+          else
+            for (; from < end; from += g.stride_w) *to++ = *from;
         }
+  }
+
+  // What a tap of the kernel meets for an output row, side by side, and at least a vector beyond.
+  const T* met(std::int64_t out_row, std::int64_t kernel_row, std::int64_t tap, std::int64_t channel = 0) const {
+    return &values[row(channel, tap % g.stride_w, out_row * g.stride_h + kernel_row) + tap / g.stride_w];
   }
 
   // Output rows [first, last) into a matrix with `stride` numbers a row. Writes up to a vector beyond them.
@@ -61,7 +72,7 @@ class Padded {
     for (std::int64_t c = 0; c < g.channels; ++c)
       for (std::int64_t y = 0; y < g.kernel_h; ++y)
         for (std::int64_t x = 0; x < g.kernel_w; ++x, to += stride) {
-          const T* from = &values[row(c, x % g.stride_w, first * g.stride_h + y) + x / g.stride_w];
+          const T* from = met(first, y, x, c);
           T* out = to;
           for (std::int64_t r = first; r < last; ++r, from += g.stride_h * columns, out += out_w)
             for (std::int64_t i = 0; i < out_w; i += WIDTH<T>) store<T>(out + i, load(from + i));

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import sys
+from math import prod
 from pathlib import Path
 
 import paddle
@@ -11,6 +12,7 @@ from simam_repro.ops.build import BuildError, build
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "ops"
 DTYPES = (paddle.float32, paddle.float64)
+MOST_TAPS = 256  # of a pool; as pooling.h has it
 
 
 @functools.cache
@@ -59,11 +61,12 @@ def usable(x) -> bool:
     return x.dtype in DTYPES and 0 not in x.shape and _on_cpu(x) and _runs_operators() and load()
 
 
-def fused_simam(x, e_lambda: float):
+def fused_simam(x, e_lambda: float, bias=None, relu: bool = False):
     """What `models.simam.simam` computes, for an x that is `usable`; differentiable once.
 
     Args:
         x: float32 or float64 tensor [N, C, H, W] on the CPU, of any strides.
+        bias: None, or a tensor [C] of x's dtype.
     Returns:
         Tensor of x's shape and dtype.
     """
@@ -71,7 +74,8 @@ def fused_simam(x, e_lambda: float):
         # The operator takes its input as it is; where oneDNN runs the program, that has oneDNN's own layout. A reshape
         # turns it into the usual one.
         x = x.reshape(x.shape)
-    return _without_gradient_if_asked(_run("simam_fused", x, repr(float(e_lambda)))[0])
+    operator = ("simam_fused", x) if bias is None else ("simam_bias_fused", x, bias)
+    return _without_gradient_if_asked(_run(*operator, repr(float(e_lambda)), relu)[0])
 
 
 def convolves(x, weight, stride, padding) -> bool:
@@ -104,8 +108,8 @@ def runs_in_place(x) -> bool:
     return paddle.in_dynamic_mode() and usable(x)
 
 
-def add_bias_in_place(x, bias):
-    """x[n, c, :, :] += bias[c]; the gradient of x passes unchanged.
+def add_bias_in_place(x, bias, relu: bool = False):
+    """x[n, c, :, :] += bias[c], and x = max(x, 0) if asked; differentiable once.
 
     Args:
         x: float32 or float64 tensor [N, C, H, W] on the CPU that nobody else uses, such as a convolution's output.
@@ -113,7 +117,26 @@ def add_bias_in_place(x, bias):
     Returns:
         x.
     """
-    return _without_gradient_if_asked(_run("bias_fused", x, bias)[0])
+    return _without_gradient_if_asked(_run("bias_relu_fused" if relu else "bias_fused", x, bias)[0])
+
+
+def pools(x, kernel, stride, padding) -> bool:
+    """Whether `max_pool` takes these: x as `runs_in_place`, and windows that each hold something of it."""
+    if not runs_in_place(x) or prod(kernel) > MOST_TAPS:
+        return False
+    sides = list(zip(x.shape[2:], kernel, padding))
+    return all(length + 2 * pad >= side and pad < side for length, side, pad in sides)
+
+
+def max_pool(x, kernel, stride, padding):
+    """The largest of each window of x [N, C, H, W]; differentiable once. The first of several has the gradient.
+
+    Args:
+        x: as `pools` has it.
+        kernel, stride, padding: two integers each, for height and width.
+    """
+    sizes = (list(pair) for pair in (x.shape[2:], kernel, stride, padding))
+    return _without_gradient_if_asked(_run("max_pool_fused", x, *sizes)[0])
 
 
 def _without_gradient_if_asked(output):

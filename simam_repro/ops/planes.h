@@ -1,11 +1,12 @@
 // SimAM, forward and backward, fused: a few channel planes at a time, which stay in the processor's cache.
-// At the end the bias of a convolution, which Paddle's own CPU kernels add on one thread, slowly.
+// With it, or without, the bias of a convolution and a ReLU, which Paddle's own CPU kernels do on one thread, slowly.
 //
 // With M neurons in a plane, n = max(M - 1, 1), d = x - mean, v = sum(d^2) / n, c = 1 / (4 (v + lambda)):
-//   z = c d^2 + 1/2,  s = sigmoid(z),  y = x s
-// and, with g the gradient of y and a = g x s (1 - s):
+//   z = c d^2 + 1/2,  s = sigmoid(z),  y = (x + b) s
+// where b, the bias of the plane's channel, changes neither d nor v. With g the gradient of y, a = g (x + b) s (1 - s):
 //   grad_j = g_j s_j + 2 c a_j d_j - (2 c / M) sum(a d) - (8 c^2 / n) sum(a d^2) d_j
-// Saved for the backward pass: x, and mean and c of each plane.
+//   gradient of b = sum(grad) = sum(g s)
+// A ReLU behind it lets g through where x + b > 0. Saved for the backward pass: x, and mean and c of each plane.
 //
 // Planes are done in blocks that fit into the first-level cache, step by step: the planes of a step do not wait for
 // each other. A step goes through a block in vectors of 64 bytes without a gap; in a vector that straddles planes each
@@ -18,6 +19,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "lanes.h"
@@ -26,7 +28,21 @@ namespace {
 
 int num_threads = 1;
 
+constexpr std::int64_t PARALLEL_FROM = 16384;  // neurons; fewer are not worth waking the threads
+
 constexpr std::int64_t MOST_PLANES = 256;  // of a block
+template <typename T>
+constexpr std::int64_t BLOCK = 8192 / sizeof(T);  // its neurons, about; x, g and the result fit into 32 KiB
+
+// Asks for what will be needed a block later: a processor does not foresee as much by itself while it computes.
+template <typename T>
+inline void ask(const T* at) {
+  __builtin_prefetch(at + BLOCK<T>);
+}
+template <typename T>
+inline void ask_to_write(T* at) {
+  __builtin_prefetch(at + BLOCK<T>, 1);
+}
 
 template <typename T>
 inline Vector<T> sigmoid_weight(Vector<T> d, Vector<T> scale) {
@@ -115,10 +131,27 @@ inline T degrees_of_freedom(const Block& block) {
   return static_cast<T>(std::max<std::int64_t>(block.size - 1, 1));
 }
 
+// What goes around SimAM, or instead of it: a bias for each channel, unless null, and a ReLU. NaN stays NaN.
 template <typename T>
-void forward_block(const T* __restrict x, T* __restrict y, T* __restrict mean, T* __restrict scale, const Block& block,
-                   T e_lambda) {
-  OfPlanes<T> means, scales;
+struct Around {
+  const T* bias;
+  std::int64_t channels;
+  bool relu;
+
+  T floor() const { return relu ? T(0) : -std::numeric_limits<T>::infinity(); }
+  // Those of a block's planes.
+  void biases(std::int64_t first, const Block& block, T* to) const {
+    for (std::int64_t p = 0; p < block.planes; ++p) to[p] = bias ? bias[(first + p) % channels] : T(0);
+  }
+};
+
+// The block begins with plane `first`.
+template <typename T>
+void forward_block(const T* __restrict x, T* __restrict y, T* __restrict mean, T* __restrict scale, std::int64_t first,
+                   const Block& block, T e_lambda, const Around<T>& around) {
+  OfPlanes<T> means, scales, biases;
+  around.biases(first, block, biases);
+  const T floor = around.floor();
   walk<T, 0, 1>(block, {}, {means}, [=](auto vector, auto) { return Vectors<T, 1>{vector.load(x)}; });
   for (std::int64_t p = 0; p < block.planes; ++p) mean[p] = means[p] /= static_cast<T>(block.size);
   walk<T, 1, 1>(block, {means}, {scales}, [=](auto vector, auto own) {
@@ -128,26 +161,36 @@ void forward_block(const T* __restrict x, T* __restrict y, T* __restrict mean, T
   });
   for (std::int64_t p = 0; p < block.planes; ++p)
     scale[p] = scales[p] = T(1) / (T(4) * (scales[p] / degrees_of_freedom<T>(block) + e_lambda));
-  walk<T, 2, 0>(block, {means, scales}, {}, [=](auto vector, auto own) {
-    const auto [mu, c] = own;
-    const Vector<T> value = vector.load(x);
-    vector.store(y, value * sigmoid_weight<T>(value - mu, c));
+  walk<T, 3, 0>(block, {means, scales, biases}, {}, [=](auto vector, auto own) {
+    const auto [mu, c, b] = own;
+    ask(x + vector.at);
+    ask_to_write(y + vector.at);
+    const Vector<T> value = vector.load(x), result = (value + b) * sigmoid_weight<T>(value - mu, c);
+    vector.store(y, result < floor ? Vector<T>{} : result);
     return Vectors<T, 0>{};
   });
 }
 
+// of_bias[p] becomes the gradient of plane p's bias.
 template <typename T>
 void backward_block(const T* __restrict x, const T* __restrict g, T* __restrict gradient, const T* __restrict mean,
-                    const T* __restrict scale, const Block& block) {
-  OfPlanes<T> means, scales, shifts, slopes;
+                    const T* __restrict scale, T* __restrict of_bias, std::int64_t first, const Block& block,
+                    const Around<T>& around) {
+  OfPlanes<T> means, scales, biases, shifts, slopes;
   std::copy(mean, mean + block.planes, means);
   std::copy(scale, scale + block.planes, scales);
-  walk<T, 2, 2>(block, {means, scales}, {shifts, slopes}, [=](auto vector, auto own) {
-    const auto [mu, c] = own;
-    const Vector<T> value = vector.load(x), d = value - mu;
-    const Vector<T> s = sigmoid_weight<T>(d, c), gs = vector.load(g) * s, ad = (gs - gs * s) * (value * d);
+  around.biases(first, block, biases);
+  const T floor = around.floor();
+  walk<T, 3, 3>(block, {means, scales, biases}, {shifts, slopes, of_bias}, [=](auto vector, auto own) {
+    const auto [mu, c, b] = own;
+    ask(x + vector.at);
+    ask(g + vector.at);
+    ask_to_write(gradient + vector.at);
+    const Vector<T> value = vector.load(x), d = value - mu, biased = value + b;
+    const Vector<T> s = sigmoid_weight<T>(d, c), upper = biased <= floor ? Vector<T>{} : vector.load(g);
+    const Vector<T> gs = upper * s, ad = (gs - gs * s) * (biased * d);
     vector.store(gradient, gs + ad * (T(2) * c));
-    return Vectors<T, 2>{ad, ad * d};
+    return Vectors<T, 3>{ad, ad * d, gs};
   });
   for (std::int64_t p = 0; p < block.planes; ++p) {
     shifts[p] *= T(2) * scales[p] / static_cast<T>(block.size);
@@ -163,10 +206,8 @@ void backward_block(const T* __restrict x, const T* __restrict g, T* __restrict 
 // Calls `work(first plane, block)` for all planes, shared among the threads.
 template <typename T, typename Work>
 void for_blocks(std::int64_t planes, std::int64_t size, const Work& work) {
-  constexpr std::int64_t PARALLEL_FROM = 16384;      // neurons; fewer are not worth waking the threads
-  constexpr std::int64_t BLOCK = 8192 / sizeof(T);  // neurons; x, g and the result fit into 32 KiB
   if (planes * size == 0) return;
-  std::int64_t per_block = std::min(std::max<std::int64_t>(BLOCK / size, 1), MOST_PLANES);
+  std::int64_t per_block = std::min(std::max<std::int64_t>(BLOCK<T> / size, 1), MOST_PLANES);
   if (per_block > WIDTH<T>) per_block -= per_block % WIDTH<T>;  // blocks begin where whole vectors do
   const std::int64_t blocks = (planes + per_block - 1) / per_block;
 #pragma omp parallel for schedule(static) num_threads(num_threads) if (planes * size > PARALLEL_FROM)
@@ -176,32 +217,53 @@ void for_blocks(std::int64_t planes, std::int64_t size, const Work& work) {
   }
 }
 
-// The bias of a convolution, in place, and the sums of its gradient over images and places.
+// The bias of a convolution and a ReLU, in place.
 template <typename T>
-void add_bias(T* x, const T* bias, std::int64_t planes, std::int64_t channels, std::int64_t size) {
+void add_bias(T* x, std::int64_t planes, std::int64_t size, const Around<T>& around) {
+  const T floor = around.floor();
   for_blocks<T>(planes, size, [=](std::int64_t first, const Block& block) {
-    for (std::int64_t p = first; p < first + block.planes; ++p) {
-      T* plane = x + p * size;
-      const T value = bias[p % channels];
-#pragma omp simd
-      for (std::int64_t i = 0; i < size; ++i) plane[i] += value;
-    }
+    OfPlanes<T> biases;
+    around.biases(first, block, biases);
+    T* of_block = x + first * size;
+    walk<T, 1, 0>(block, {biases}, {}, [=](auto vector, auto own) {
+      const Vector<T> value = vector.load(of_block) + own[0];
+      vector.store(of_block, value < floor ? Vector<T>{} : value);
+      return Vectors<T, 0>{};
+    });
   });
 }
 
+// What the planes of each channel add up to.
 template <typename T>
-void sum_channels(const T* g, T* sums, std::int64_t planes, std::int64_t channels, std::int64_t size) {
+void sum_channels(const std::vector<T>& of_planes, T* sums, std::int64_t channels) {
+  const std::int64_t planes = of_planes.size();
+  for (std::int64_t c = 0; c < channels; ++c) {
+    double total = 0;
+    for (std::int64_t p = c; p < planes; p += channels) total += of_planes[p];
+    sums[c] = static_cast<T>(total);
+  }
+}
+
+// Backward of `add_bias`, with y its result: without a ReLU the gradient of x is g itself, and `gradient` is not used.
+template <typename T>
+void bias_gradient(const T* y, const T* g, T* gradient, T* of_bias, std::int64_t planes, std::int64_t channels,
+                   std::int64_t size) {
   std::vector<T> of_planes(planes);
   T* of_plane = of_planes.data();
   for_blocks<T>(planes, size, [=](std::int64_t first, const Block& block) {
-    const T* from = g + first * size;
-    walk<T, 0, 1>(block, {}, {of_plane + first}, [=](auto vector, auto) { return Vectors<T, 1>{vector.load(from)}; });
+    const std::int64_t begin = first * size;
+    walk<T, 0, 1>(block, {}, {of_plane + first}, [=](auto vector, auto) {
+      const Vector<T> upper = vector.load(g + begin);
+      if (!gradient) return Vectors<T, 1>{upper};
+      ask(y + begin + vector.at);
+      ask(g + begin + vector.at);
+      ask_to_write(gradient + begin + vector.at);
+      const Vector<T> passed = vector.load(y + begin) > T(0) ? upper : Vector<T>{};
+      vector.store(gradient + begin, passed);
+      return Vectors<T, 1>{passed};
+    });
   });
-  for (std::int64_t c = 0; c < channels; ++c) {
-    double total = 0;
-    for (std::int64_t p = c; p < planes; p += channels) total += of_plane[p];
-    sums[c] = static_cast<T>(total);
-  }
+  sum_channels(of_planes, of_bias, channels);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The operators that Paddle gets: SimAM, the bias of a convolution, and convolution itself, forward and backward.
+// The operators that Paddle gets, forward and backward: SimAM, the bias of a convolution, both with a ReLU if asked,
+// convolution itself, and max-pooling.
 
 #include <algorithm>
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include "convolution.h"
 #include "paddle/extension.h"
 #include "planes.h"
+#include "pooling.h"
 
 namespace {
 
@@ -18,25 +20,49 @@ Shape plane_shape(const Shape& x) { return {x[0], x[1]}; }
 std::int64_t plane_size(const paddle::Tensor& x) { return x.shape()[2] * x.shape()[3]; }
 
 template <typename T>
-void forward(const paddle::Tensor& x, paddle::Tensor& y, paddle::Tensor& mean, paddle::Tensor& scale, T e_lambda) {
+Around<T> around(const paddle::Tensor& x, const paddle::Tensor* bias, bool relu) {
+  return {bias ? bias->data<T>() : nullptr, x.shape()[1], relu};
+}
+
+template <typename T>
+void forward(const paddle::Tensor& x, paddle::Tensor& y, paddle::Tensor& mean, paddle::Tensor& scale, T e_lambda,
+             const Around<T>& around) {
   const std::int64_t size = plane_size(x);
   const T* from = x.data<T>();
   T *to = y.data<T>(), *means = mean.data<T>(), *scales = scale.data<T>();
   for_blocks<T>(mean.numel(), size, [=](std::int64_t first, const Block& block) {
-    forward_block<T>(from + first * size, to + first * size, means + first, scales + first, block, e_lambda);
+    const std::int64_t at = first * size;
+    forward_block<T>(from + at, to + at, means + first, scales + first, first, block, e_lambda, around);
   });
 }
 
+// Returns what each plane's neurons add to the gradient of its bias.
 template <typename T>
-void backward(const paddle::Tensor& x, const paddle::Tensor& mean, const paddle::Tensor& scale,
-              const paddle::Tensor& g, paddle::Tensor& gradient) {
+std::vector<T> backward(const paddle::Tensor& x, const paddle::Tensor& mean, const paddle::Tensor& scale,
+                        const paddle::Tensor& g, paddle::Tensor& gradient, const Around<T>& around) {
   const std::int64_t size = plane_size(x);
   const T *from = x.data<T>(), *upper = g.data<T>(), *means = mean.data<T>(), *scales = scale.data<T>();
-  T* to = gradient.data<T>();
+  std::vector<T> of_planes(mean.numel());
+  T *to = gradient.data<T>(), *of_plane = of_planes.data();
   for_blocks<T>(mean.numel(), size, [=](std::int64_t first, const Block& block) {
     const std::int64_t at = first * size;
-    backward_block<T>(from + at, upper + at, to + at, means + first, scales + first, block);
+    backward_block<T>(from + at, upper + at, to + at, means + first, scales + first, of_plane + first, first, block,
+                      around);
   });
+  return of_planes;
+}
+
+// lambda comes as text: a float attribute would round it, and Paddle 2.6 knows no double ones.
+std::vector<paddle::Tensor> weigh(const paddle::Tensor& x, const paddle::Tensor* bias, const std::string& e_lambda,
+                                  bool relu) {
+  auto y = paddle::empty(x.shape(), x.dtype(), x.place());
+  auto mean = paddle::empty(plane_shape(x.shape()), x.dtype(), x.place());
+  auto scale = paddle::empty(plane_shape(x.shape()), x.dtype(), x.place());
+  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_forward", ([&] {
+                               forward<data_t>(x, y, mean, scale, static_cast<data_t>(std::stod(e_lambda)),
+                                               around<data_t>(x, bias, relu));
+                             }));
+  return {y, mean, scale};
 }
 
 }  // namespace
@@ -50,40 +76,70 @@ extern "C" void simam_set_gemm(void* single, void* twice, void* threads) {
   set_gemm_threads = reinterpret_cast<int (*)(int)>(threads);
 }
 
-// lambda comes as text: a float attribute would round it, and Paddle 2.6 knows no double ones.
-std::vector<paddle::Tensor> simam_forward(const paddle::Tensor& x, const std::string& e_lambda) {
-  auto y = paddle::empty(x.shape(), x.dtype(), x.place());
-  auto mean = paddle::empty(plane_shape(x.shape()), x.dtype(), x.place());
-  auto scale = paddle::empty(plane_shape(x.shape()), x.dtype(), x.place());
-  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_forward", ([&] {
-                               forward<data_t>(x, y, mean, scale, static_cast<data_t>(std::stod(e_lambda)));
-                             }));
-  return std::vector<paddle::Tensor>{y, mean, scale};
+std::vector<paddle::Tensor> simam_forward(const paddle::Tensor& x, const std::string& e_lambda, bool relu) {
+  return weigh(x, nullptr, e_lambda, relu);
 }
 
 std::vector<paddle::Tensor> simam_backward(const paddle::Tensor& x, const paddle::Tensor& mean,
-                                           const paddle::Tensor& scale, const paddle::Tensor& g) {
+                                           const paddle::Tensor& scale, const paddle::Tensor& g, const std::string&,
+                                           bool relu) {
   auto gradient = paddle::empty(x.shape(), x.dtype(), x.place());
-  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_backward", ([&] { backward<data_t>(x, mean, scale, g, gradient); }));
-  return std::vector<paddle::Tensor>{gradient};
+  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_backward", ([&] {
+                               backward<data_t>(x, mean, scale, g, gradient, around<data_t>(x, nullptr, relu));
+                             }));
+  return {gradient};
+}
+
+std::vector<paddle::Tensor> simam_bias_forward(const paddle::Tensor& x, const paddle::Tensor& bias,
+                                               const std::string& e_lambda, bool relu) {
+  return weigh(x, &bias, e_lambda, relu);
+}
+
+std::vector<paddle::Tensor> simam_bias_backward(const paddle::Tensor& x, const paddle::Tensor& bias,
+                                                const paddle::Tensor& mean, const paddle::Tensor& scale,
+                                                const paddle::Tensor& g, const std::string&, bool relu) {
+  auto gradient = paddle::empty(x.shape(), x.dtype(), x.place());
+  auto of_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
+  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_bias_backward", ([&] {
+                               const auto of_planes = backward<data_t>(x, mean, scale, g, gradient,
+                                                                       around<data_t>(x, &bias, relu));
+                               sum_channels<data_t>(of_planes, of_bias.data<data_t>(), x.shape()[1]);
+                             }));
+  return {gradient, of_bias};
+}
+
+void add_in_place(paddle::Tensor& x, const paddle::Tensor& bias, bool relu) {
+  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "bias_forward", ([&] {
+                               add_bias<data_t>(x.data<data_t>(), x.shape()[0] * x.shape()[1], plane_size(x),
+                                                around<data_t>(x, &bias, relu));
+                             }));
 }
 
 // In place: what comes out is x. A convolution does not need its own output to go backward.
-void bias_forward(paddle::Tensor& x, const paddle::Tensor& bias) {
-  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "bias_forward", ([&] {
-                               add_bias<data_t>(x.data<data_t>(), bias.data<data_t>(), x.shape()[0] * x.shape()[1],
-                                                x.shape()[1], plane_size(x));
-                             }));
-}
+void bias_forward(paddle::Tensor& x, const paddle::Tensor& bias) { add_in_place(x, bias, false); }
 
 // In place too: the gradient of x is that of the result.
 std::vector<paddle::Tensor> bias_backward(const paddle::Tensor& bias, paddle::Tensor& g) {
-  auto sums = paddle::empty(bias.shape(), bias.dtype(), bias.place());
+  auto of_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
   PD_DISPATCH_FLOATING_TYPES(g.dtype(), "bias_backward", ([&] {
-                               sum_channels<data_t>(g.data<data_t>(), sums.data<data_t>(), g.shape()[0] * g.shape()[1],
-                                                    g.shape()[1], plane_size(g));
+                               bias_gradient<data_t>(nullptr, g.data<data_t>(), nullptr, of_bias.data<data_t>(),
+                                                     g.shape()[0] * g.shape()[1], g.shape()[1], plane_size(g));
                              }));
-  return std::vector<paddle::Tensor>{sums};
+  return {of_bias};
+}
+
+void bias_relu_forward(paddle::Tensor& x, const paddle::Tensor& bias) { add_in_place(x, bias, true); }
+
+std::vector<paddle::Tensor> bias_relu_backward(const paddle::Tensor& bias, const paddle::Tensor& y,
+                                               const paddle::Tensor& g) {
+  auto gradient = paddle::empty(g.shape(), g.dtype(), g.place());
+  auto of_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
+  PD_DISPATCH_FLOATING_TYPES(
+      g.dtype(), "bias_relu_backward", ([&] {
+        bias_gradient<data_t>(y.data<data_t>(), g.data<data_t>(), gradient.data<data_t>(), of_bias.data<data_t>(),
+                              g.shape()[0] * g.shape()[1], g.shape()[1], plane_size(g));
+      }));
+  return {gradient, of_bias};
 }
 
 Geometry geometry(const Shape& x, const Shape& kernels, const std::vector<int>& stride,
@@ -128,14 +184,67 @@ std::vector<paddle::Tensor> conv_backward(const paddle::Tensor& x, const paddle:
   return {of_x, of_kernels};
 }
 
-std::vector<Shape> simam_shapes(const Shape& x, const std::string&) { return {x, plane_shape(x), plane_shape(x)}; }
+// Of a plane of `size`, for the window that a pool moves over it.
+Geometry window(const std::vector<int>& size, const std::vector<int>& kernel, const std::vector<int>& stride,
+                const std::vector<int>& padding) {
+  return {1, size[0], size[1], 1, kernel[0], kernel[1], stride[0], stride[1], padding[0], padding[1]};
+}
+
+std::vector<Shape> pool_shapes(const Shape& x, const std::vector<int>& size, const std::vector<int>& kernel,
+                               const std::vector<int>& stride, const std::vector<int>& padding) {
+  const Geometry g = window(size, kernel, stride, padding);
+  const Shape y{x[0], x[1], g.out_h(), g.out_w()};
+  return {y, y};
+}
+
+std::vector<paddle::DataType> pool_dtypes(const paddle::DataType& x) { return {x, paddle::DataType::UINT8}; }
+
+// The size of x is said apart from it, so that backward does not keep x.
+std::vector<paddle::Tensor> pool_forward(const paddle::Tensor& x, const std::vector<int>& size,
+                                         const std::vector<int>& kernel, const std::vector<int>& stride,
+                                         const std::vector<int>& padding) {
+  const Geometry g = window(size, kernel, stride, padding);
+  const Shape shape = pool_shapes(x.shape(), size, kernel, stride, padding)[0];
+  auto y = paddle::empty(shape, x.dtype(), x.place());
+  auto taps = paddle::empty(shape, paddle::DataType::UINT8, x.place());
+  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "pool_forward", ([&] {
+                               max_pool<data_t>(x.data<data_t>(), y.data<data_t>(), taps.data<Tap>(),
+                                                shape[0] * shape[1], g, num_threads);
+                             }));
+  return {y, taps};
+}
+
+std::vector<paddle::Tensor> pool_backward(const paddle::Tensor& taps, const paddle::Tensor& g_y,
+                                          const std::vector<int>& size, const std::vector<int>& kernel,
+                                          const std::vector<int>& stride, const std::vector<int>& padding) {
+  const Geometry g = window(size, kernel, stride, padding);
+  const Shape of_y = taps.shape();
+  auto gradient = paddle::empty({of_y[0], of_y[1], g.height, g.width}, g_y.dtype(), g_y.place());
+  PD_DISPATCH_FLOATING_TYPES(g_y.dtype(), "pool_backward", ([&] {
+                               max_pool_gradient<data_t>(taps.data<Tap>(), g_y.data<data_t>(),
+                                                         gradient.data<data_t>(), of_y[0] * of_y[1], g, num_threads);
+                             }));
+  return {gradient};
+}
+
+std::vector<Shape> simam_shapes(const Shape& x, const std::string&, bool) {
+  return {x, plane_shape(x), plane_shape(x)};
+}
 
 std::vector<paddle::DataType> simam_dtypes(const paddle::DataType& x) { return {x, x, x}; }
+
+std::vector<Shape> simam_bias_shapes(const Shape& x, const Shape&, const std::string& e_lambda, bool relu) {
+  return simam_shapes(x, e_lambda, relu);
+}
+
+std::vector<paddle::DataType> simam_bias_dtypes(const paddle::DataType& x, const paddle::DataType&) {
+  return simam_dtypes(x);
+}
 
 PD_BUILD_OP(simam_fused)
     .Inputs({"X"})
     .Outputs({"Out", "Mean", "Scale"})
-    .Attrs({"e_lambda: std::string"})
+    .Attrs({"e_lambda: std::string", "relu: bool"})
     .SetKernelFn(PD_KERNEL(simam_forward))
     .SetInferShapeFn(PD_INFER_SHAPE(simam_shapes))
     .SetInferDtypeFn(PD_INFER_DTYPE(simam_dtypes));
@@ -143,7 +252,22 @@ PD_BUILD_OP(simam_fused)
 PD_BUILD_GRAD_OP(simam_fused)
     .Inputs({"X", "Mean", "Scale", paddle::Grad("Out")})
     .Outputs({paddle::Grad("X")})
+    .Attrs({"e_lambda: std::string", "relu: bool"})
     .SetKernelFn(PD_KERNEL(simam_backward));
+
+PD_BUILD_OP(simam_bias_fused)
+    .Inputs({"X", "Bias"})
+    .Outputs({"Out", "Mean", "Scale"})
+    .Attrs({"e_lambda: std::string", "relu: bool"})
+    .SetKernelFn(PD_KERNEL(simam_bias_forward))
+    .SetInferShapeFn(PD_INFER_SHAPE(simam_bias_shapes))
+    .SetInferDtypeFn(PD_INFER_DTYPE(simam_bias_dtypes));
+
+PD_BUILD_GRAD_OP(simam_bias_fused)
+    .Inputs({"X", "Bias", "Mean", "Scale", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Bias")})
+    .Attrs({"e_lambda: std::string", "relu: bool"})
+    .SetKernelFn(PD_KERNEL(simam_bias_backward));
 
 PD_BUILD_OP(bias_fused)
     .Inputs({"X", "Bias"})
@@ -156,6 +280,17 @@ PD_BUILD_GRAD_OP(bias_fused)
     .Outputs({paddle::Grad("Bias"), paddle::Grad("X")})
     .SetInplaceMap({{paddle::Grad("Out"), paddle::Grad("X")}})
     .SetKernelFn(PD_KERNEL(bias_backward));
+
+PD_BUILD_OP(bias_relu_fused)
+    .Inputs({"X", "Bias"})
+    .Outputs({"Out"})
+    .SetInplaceMap({{"X", "Out"}})
+    .SetKernelFn(PD_KERNEL(bias_relu_forward));
+
+PD_BUILD_GRAD_OP(bias_relu_fused)
+    .Inputs({"Bias", "Out", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Bias")})
+    .SetKernelFn(PD_KERNEL(bias_relu_backward));
 
 PD_BUILD_OP(conv_fused)
     .Inputs({"X", "Kernels"})
@@ -170,3 +305,19 @@ PD_BUILD_GRAD_OP(conv_fused)
     .Outputs({paddle::Grad("X"), paddle::Grad("Kernels")})
     .Attrs({"stride: std::vector<int>", "padding: std::vector<int>", "x_gradient: bool"})
     .SetKernelFn(PD_KERNEL(conv_backward));
+
+PD_BUILD_OP(max_pool_fused)
+    .Inputs({"X"})
+    .Outputs({"Out", "Taps"})
+    .Attrs({"size: std::vector<int>", "kernel: std::vector<int>", "stride: std::vector<int>",
+            "padding: std::vector<int>"})
+    .SetKernelFn(PD_KERNEL(pool_forward))
+    .SetInferShapeFn(PD_INFER_SHAPE(pool_shapes))
+    .SetInferDtypeFn(PD_INFER_DTYPE(pool_dtypes));
+
+PD_BUILD_GRAD_OP(max_pool_fused)
+    .Inputs({"Taps", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("X")})
+    .Attrs({"size: std::vector<int>", "kernel: std::vector<int>", "stride: std::vector<int>",
+            "padding: std::vector<int>"})
+    .SetKernelFn(PD_KERNEL(pool_backward));

@@ -1,0 +1,95 @@
+// Max-pooling, which Paddle's own CPU kernels do on one thread. For each place it keeps which tap of the window was the
+// first with the largest number, so that backward needs neither x nor y.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "convolution.h"
+#include "lanes.h"
+#include "planes.h"
+
+namespace {
+
+using Tap = std::uint8_t;
+constexpr std::int64_t MOST_TAPS = 256;
+
+// What lies behind a row is written with it as long as there is `room`: it comes later.
+template <typename T>
+void store_row(T* y, Tap* taps, std::int64_t room, Vector<T> values, Integers<T> chosen) {
+  typedef Tap Taps __attribute__((vector_size(WIDTH<T>)));
+  const Taps narrow = __builtin_convertvector(chosen, Taps);
+  if (room >= WIDTH<T>) {
+    std::memcpy(y, &values, sizeof values);
+    std::memcpy(taps, &narrow, sizeof narrow);
+  } else {
+    std::memcpy(y, &values, room * sizeof(T));
+    std::memcpy(taps, &narrow, room);
+  }
+}
+
+// One row of y, from what the taps of its first window meet. NaN is larger than any number, as it is for PyTorch; to
+// Paddle it is so only in the last tap.
+template <typename T>
+void pool_row(const std::vector<const T*>& met, std::int64_t row_offset, std::int64_t out_w, std::int64_t room, T* y,
+              Tap* taps) {
+  for (std::int64_t i = 0; i < out_w; i += WIDTH<T>) {
+    Vector<T> largest = load(met[0] + row_offset + i);
+    Integers<T> tap{}, chosen{};
+    for (const T* from : met) {
+      const Vector<T> value = load(from + row_offset + i);
+      const Integers<T> larger = (value > largest) | (value != value);
+      largest = larger ? value : largest;
+      chosen = larger ? tap : chosen;
+      tap += 1;
+    }
+    store_row<T>(y + i, taps + i, room - i, largest, chosen);
+  }
+}
+
+// y and taps [planes, out_h, out_w] of x [planes, H, W]; g is that of one plane.
+template <typename T>
+void max_pool(const T* x, T* y, Tap* taps, std::int64_t planes, const Geometry& g, int threads) {
+#pragma omp parallel num_threads(threads) if (planes * g.height * g.width > PARALLEL_FROM)
+  {
+    Padded<T> padded(g, -std::numeric_limits<T>::infinity());
+    std::vector<const T*> met;
+    for (std::int64_t h = 0; h < g.kernel_h; ++h)
+      for (std::int64_t w = 0; w < g.kernel_w; ++w) met.push_back(padded.met(0, h, w));
+    const std::int64_t row_step = padded.met(1, 0, 0) - padded.met(0, 0, 0);
+#pragma omp for schedule(static)
+    for (std::int64_t p = 0; p < planes; ++p) {
+      padded.take(x + p * g.height * g.width);
+      for (std::int64_t row = 0; row < g.out_h(); ++row) {
+        const std::int64_t done = row * g.out_w(), at = p * g.places() + done;
+        pool_row<T>(met, row * row_step, g.out_w(), g.places() - done, y + at, taps + at);
+      }
+    }
+  }
+}
+
+// The gradient of x: that of each place goes to where its largest number was.
+template <typename T>
+void max_pool_gradient(const Tap* taps, const T* g_y, T* gradient, std::int64_t planes, const Geometry& g, int threads) {
+  std::vector<std::int64_t> offsets;
+  for (std::int64_t h = 0; h < g.kernel_h; ++h)
+    for (std::int64_t w = 0; w < g.kernel_w; ++w) offsets.push_back((h - g.pad_h) * g.width + w - g.pad_w);
+  const std::int64_t size = g.height * g.width, out_h = g.out_h(), out_w = g.out_w();
+#pragma omp parallel for schedule(static) num_threads(threads) if (planes * size > PARALLEL_FROM)
+  for (std::int64_t p = 0; p < planes; ++p) {
+    T* plane = gradient + p * size;
+    std::fill_n(plane, size, T(0));
+    const std::int64_t begin = p * out_h * out_w;
+    for (std::int64_t row = 0; row < out_h; ++row)
+      for (std::int64_t i = 0; i < out_w; ++i) {
+        const std::int64_t at = begin + row * out_w + i;
+        plane[row * g.stride_h * g.width + i * g.stride_w + offsets[taps[at]]] += g_y[at];
+      }
+  }
+}
+
+}  // namespace
