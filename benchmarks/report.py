@@ -65,10 +65,17 @@ def _training(result: dict) -> str:
         [side, *(_spread(row["images_per_s"][side]) if side in row["images_per_s"] else "" for row in result["rows"])]
         for side in sides
     ]
-    cost = ["what SimAM costs (paired)"]
-    cost += [" {:.1%} ({:.1%} to {:.1%})".format(*(row["simam_cost"][key] for key in ("median", "low", "high")))
-             for row in result["rows"]]  # fmt: skip
-    return table(["images/s", *cases], [*rows, cost])
+    return table(["images/s", *cases], rows)
+
+
+def _cost(result: dict) -> str:
+    rows = [
+        [row["case"], _number(row["ms, off"]), _number(row["ms, on"]),
+         "{:.1%} ({:.1%} to {:.1%})".format(*(row["cost"][key] for key in ("median", "low", "high"))),
+         str(row["cost"]["n"])]
+        for row in result["rows"]
+    ]  # fmt: skip
+    return table(["", "ms without", "ms with SimAM", "cost: median (95 % of the median)", "turns"], rows)
 
 
 def _memory(result: dict) -> str:
@@ -93,6 +100,7 @@ def _plain(result: dict) -> str:
 SECTIONS = {
     "simam_operator": _operator,
     "training": _training,
+    "cost": _cost,
     "memory": _memory,
     "processes": _plain,
     "loaders": _plain,

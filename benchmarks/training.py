@@ -55,11 +55,9 @@ def _rows(title: str, case: dict, made: dict, repeats: int) -> list[dict]:
                 continue
             seconds = group.run(**case, **options)["seconds"]
             speeds[name].append(case["batch"] * case["steps"] / seconds)
-    cost = [1 - on / off for on, off in zip(speeds["this project, SimAM"], speeds["this project, without SimAM"])]
     return [
         {
             "case": f"{title}, {'training' if case['what'] == 'train' else 'inference'}",
             "images_per_s": {name: spread(values) for name, values in speeds.items()},
-            "simam_cost": {**spread(cost), "is": "1 - on / off, paired"},
         }
     ]

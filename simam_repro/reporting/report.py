@@ -169,17 +169,17 @@ def _attention_maps(sweep: Sweep) -> list[Path]:
 
 
 def _speed(benchmarks: dict[str, dict]) -> dict | None:
-    """What of the benchmarks the report shows: training speed and the operator's."""
-    if not {"training", "simam_operator"} <= benchmarks.keys():
+    """What of the benchmarks the report shows: training speed, what SimAM costs, and the operator's time."""
+    if not {"training", "cost", "simam_operator"} <= benchmarks.keys():
         return None
-    training, operator = benchmarks["training"], benchmarks["simam_operator"]
+    training, cost, operator = (benchmarks[name] for name in ("training", "cost", "simam_operator"))
     figures = []
     for row in training["rows"]:
         if not row["case"].endswith("training"):
             continue
         bars = [(side, values["median"], _colour(side)) for side, values in row["images_per_s"].items()]
         figures.append((row["case"], report_figures.speed_bars(bars, "training images/s, median")))
-    return {"figures": figures, "training": training, "operator": operator}
+    return {"figures": figures, "cost": cost, "operator": operator}
 
 
 def _colour(side: str) -> str:
