@@ -109,6 +109,12 @@ def test_nan_is_the_largest(at):
     assert np.isnan(run(MaxPool2D(2), x)[0][0, 0]).tolist() == [[True, False], [False, False]]
 
 
+def test_a_window_of_nothing_but_minus_infinity():
+    x = np.full((2, 3, 5, 5), -np.inf, np.float32)
+    output, gradient = run(MaxPool2D(3, stride=1, padding=1), x)
+    assert (output == -np.inf).all() and np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize("options", [{"ceil_mode": True}, {"padding": "SAME"}, {"padding": [0, 1, 0, 1]}])
 def test_other_pools_are_left_to_paddle(options):
     x = values((2, 3, 7, 7))

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "convolution.h"
@@ -72,22 +73,24 @@ void max_pool(const T* x, T* y, Tap* taps, std::int64_t planes, const Geometry& 
   }
 }
 
-// The gradient of x: that of each place goes to where its largest number was.
+// The gradient of x: that of each place goes to where its largest number was. In a window of nothing but -infinity that
+// may be the padding.
 template <typename T>
 void max_pool_gradient(const Tap* taps, const T* g_y, T* gradient, std::int64_t planes, const Geometry& g, int threads) {
-  std::vector<std::int64_t> offsets;
+  std::vector<std::pair<std::int64_t, std::int64_t>> offsets;  // of the taps, downwards and to the right
   for (std::int64_t h = 0; h < g.kernel_h; ++h)
-    for (std::int64_t w = 0; w < g.kernel_w; ++w) offsets.push_back((h - g.pad_h) * g.width + w - g.pad_w);
+    for (std::int64_t w = 0; w < g.kernel_w; ++w) offsets.emplace_back(h - g.pad_h, w - g.pad_w);
   const std::int64_t size = g.height * g.width, out_h = g.out_h(), out_w = g.out_w();
 #pragma omp parallel for schedule(static) num_threads(threads) if (planes * size > PARALLEL_FROM)
   for (std::int64_t p = 0; p < planes; ++p) {
     T* plane = gradient + p * size;
     std::fill_n(plane, size, T(0));
-    const std::int64_t begin = p * out_h * out_w;
+    std::int64_t at = p * out_h * out_w;
     for (std::int64_t row = 0; row < out_h; ++row)
-      for (std::int64_t i = 0; i < out_w; ++i) {
-        const std::int64_t at = begin + row * out_w + i;
-        plane[row * g.stride_h * g.width + i * g.stride_w + offsets[taps[at]]] += g_y[at];
+      for (std::int64_t i = 0; i < out_w; ++i, ++at) {
+        const auto [down, right] = offsets[taps[at]];
+        const std::int64_t h = row * g.stride_h + down, w = i * g.stride_w + right;
+        if (0 <= h && h < g.height && 0 <= w && w < g.width) plane[h * g.width + w] += g_y[at];
       }
   }
 }
