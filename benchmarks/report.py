@@ -79,10 +79,10 @@ def _cost(result: dict) -> str:
 
 
 def _memory(result: dict) -> str:
-    sides = list(result["rows"][0]["peak_mib"])
-    return table(
-        ["", *sides], [[row["case"], *(f"{row['peak_mib'][side]:,.0f}" for side in sides)] for row in result["rows"]]
-    )
+    rows = result["rows"]
+    lines = [[side, *(_spread(row["peak_mib"][side]) for row in rows)] for side in rows[0]["peak_mib"]]
+    lines += [[name, *(_spread(row["ratios"][name]) for row in rows)] for name in rows[0]["ratios"]]
+    return table(["", *(row["case"] for row in rows)], lines)
 
 
 def _plain(result: dict) -> str:

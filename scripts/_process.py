@@ -10,13 +10,20 @@ import warnings
 from pathlib import Path
 
 # glibc gives freed memory back to the kernel at once, and Paddle frees every tensor at once: each new one would pay
-# for page faults. Keep it, in huge pages where the kernel has them.
+# for page faults. Keep it, but packed (benchmarks/memory.py measures what that costs).
 ALLOCATOR = ":".join(
     (
+        # Huge pages where the kernel has them.
         "glibc.malloc.hugetlb=1",
-        "glibc.malloc.mmap_max=0",
+        # The end of the heap stays when it is free, and the heap grows by 64 MiB at a time.
         "glibc.malloc.trim_threshold=17179869184",
-        "glibc.malloc.top_pad=268435456",
+        "glibc.malloc.top_pad=67108864",
+        # It does not grow for a tensor of 64 MiB or more: where no gap fits, that one gets pages of its own and gives
+        # them back. After a few steps the gaps do.
+        "glibc.malloc.mmap_threshold=67108864",
+        # Paddle aligns tensors to pages. The scraps before and behind them would go to this cache of small pieces, which
+        # keeps them from joining their tensor's gap again: too small for the next step's, which then grows the heap.
+        "glibc.malloc.tcache_count=0",
     )
 )
 # What MKL uses when it takes a processor for a Skylake server.
