@@ -21,8 +21,8 @@ ALLOCATOR = ":".join(
         # It does not grow for a tensor of 64 MiB or more: where no gap fits, that one gets pages of its own and gives
         # them back. After a few steps the gaps do.
         "glibc.malloc.mmap_threshold=67108864",
-        # Paddle aligns tensors to pages. The scraps before and behind them would go to this cache of small pieces, which
-        # keeps them from joining their tensor's gap again: too small for the next step's, which then grows the heap.
+        # Paddle aligns tensors to pages. The scraps before and behind would go to this cache of small pieces, which
+        # keeps them from joining the tensor's gap again: too small for the next step's, which then grows the heap.
         "glibc.malloc.tcache_count=0",
     )
 )
