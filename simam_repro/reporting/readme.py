@@ -8,7 +8,7 @@ from simam_repro.reporting.results import RESULTS, read_sweeps
 from simam_repro.storage import write_text
 
 BEGIN, END = "<!-- results: written by `make report` -->", "<!-- end of results -->"
-HEAD = ("what", "n", "off", "on", "on minus off (points)", "95 % interval")
+HEAD = ("what", "n", "off", "on", "on minus off (points)", "95 % over seeds (t)", "95 % over images and seeds")
 
 
 def results_table(results: Path = RESULTS) -> str:
@@ -35,7 +35,8 @@ def _row(folder: str, comparison: dict) -> tuple[str, ...]:
         for half in ("off", "on")
     ]
     difference = final["difference"]
-    return (title, str(comparison["n"]), *sides, points(difference["mean"]), interval(difference["t_interval"]))
+    intervals = (interval(difference[name]) for name in ("t_interval", "images_and_seeds_interval"))
+    return (title, str(comparison["n"]), *sides, points(difference["mean"]), *intervals)
 
 
 def with_table(text: str, table: str) -> str:
