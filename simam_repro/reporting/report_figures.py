@@ -2,6 +2,7 @@
 
 import base64
 import io
+import textwrap
 
 import matplotlib
 import numpy as np
@@ -11,6 +12,7 @@ from simam_repro.reporting.curves import COLOURS
 from simam_repro.reporting.style import new_figure
 
 WIDTH = 4.8  # inches
+LABEL_WIDTH = 64  # letters
 OFF, ON, MUTED = COLOURS[0], COLOURS[1], "#7f7f7f"
 
 
@@ -33,7 +35,7 @@ def forest(rows: list[dict]) -> str:
     Args:
         rows: {"label", "difference", "interval" (low, high) or None, "filled"}, in points of accuracy.
     """
-    figure = new_figure(WIDTH, 0.8 + 0.55 * len(rows))
+    figure = new_figure(WIDTH, 0.8 + 0.7 * len(rows))
     axes = figure.subplots()
     axes.axvline(0, color=MUTED, linewidth=1)
     for position, row in enumerate(rows):
@@ -43,10 +45,11 @@ def forest(rows: list[dict]) -> str:
         axes.plot(row["difference"], position, "o", markersize=7, **look)
         # Above its line, not beside it: names are long and phones narrow.
         axes.annotate(
-            row["label"], (0.01, position - 0.38), xycoords=("axes fraction", "data"), fontsize=8, va="center"
-        )
+            textwrap.fill(row["label"], LABEL_WIDTH), (0.01, position - 0.14), xycoords=("axes fraction", "data"),
+            fontsize=8, va="bottom", in_layout=False,
+        )  # fmt: skip
     axes.set_yticks([])
-    axes.set_ylim(len(rows) - 0.5, -0.75)
+    axes.set_ylim(len(rows) - 0.7, -0.8)
     axes.set_xlabel("final accuracy, SimAM on minus off (points)")
     axes.grid(axis="x", alpha=0.3)
     return as_svg(figure)
@@ -56,9 +59,12 @@ def paired(seeds: list[int], block: dict) -> str:
     """Each seed a line from off to on; beside it the differences with their mean and t interval."""
     figure = new_figure(WIDTH, 3.0)
     dots, differences = figure.subplots(1, 2, width_ratios=[3, 2])
-    for seed, off, on in zip(seeds, block["off"]["values"], block["on"]["values"]):
+    for off, on in zip(block["off"]["values"], block["on"]["values"]):
         dots.plot([0, 1], [off, on], "o-", color=MUTED, linewidth=1, markersize=5)
-        dots.annotate(f"seed {seed}", (1, on), (6, 0), textcoords="offset points", va="center", fontsize=7)
+    for on in sorted(set(block["on"]["values"])):
+        here = [str(seed) for seed, value in zip(seeds, block["on"]["values"]) if value == on]
+        label = f"seed {', '.join(here)}"
+        dots.annotate(label, (1, on), (6, 0), textcoords="offset points", va="center", fontsize=7)
     dots.set_xticks([0, 1], ["off", "on"])
     dots.set_xlim(-0.2, 1.45)
     dots.set_ylabel("accuracy")
