@@ -32,7 +32,8 @@ void forward(const paddle::Tensor& x, paddle::Tensor& y, paddle::Tensor& mean, p
   T *to = y.data<T>(), *means = mean.data<T>(), *scales = scale.data<T>();
   for_blocks<T>(mean.numel(), size, [=](std::int64_t first, const Block& block) {
     const std::int64_t at = first * size;
-    forward_block<T>(from + at, to + at, means + first, scales + first, first, block, e_lambda, around);
+    const auto of_block = around.bias ? forward_block<T, true> : forward_block<T, false>;
+    of_block(from + at, to + at, means + first, scales + first, first, block, e_lambda, around);
   });
 }
 
@@ -46,8 +47,8 @@ std::vector<T> backward(const paddle::Tensor& x, const paddle::Tensor& mean, con
   T *to = gradient.data<T>(), *of_plane = of_planes.data();
   for_blocks<T>(mean.numel(), size, [=](std::int64_t first, const Block& block) {
     const std::int64_t at = first * size;
-    backward_block<T>(from + at, upper + at, to + at, means + first, scales + first, of_plane + first, first, block,
-                      around);
+    const auto of_block = around.bias ? backward_block<T, true> : backward_block<T, false>;
+    of_block(from + at, upper + at, to + at, means + first, scales + first, of_plane + first, first, block, around);
   });
   return of_planes;
 }
