@@ -1,8 +1,9 @@
 """Training images a second: the originals' per-image loaders against this project's, and how long a network waits.
 
 The originals' are written from the facts with what they used: `paddle.vision.transforms` on cv2 arrays, an
-image at a time, through `paddle.io.DataLoader` without worker processes. Both sides run in one process with
-one thread, in turns, on the same images; a third row has this project's with the threads it has by default.
+image at a time, through `paddle.io.DataLoader` without worker processes. Each side has a process of its own with
+one thread, the originals' as Paddle comes, ours with our settings; they take turns on the same images. A third row
+has this project's with the threads it has by default.
 """
 
 import json
@@ -10,27 +11,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from itertools import islice
 from pathlib import Path
 
+import numpy as np
+from workers import groups
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-
-import _cli  # noqa: E402
-
-for threads in ("FLAGS_paddle_num_threads", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(threads, "1")
-_cli.prepare_process()
-
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-import paddle  # noqa: E402
-from paddle.vision import transforms as T  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from simam_repro.config import load_config  # noqa: E402
-from simam_repro.data import build_loaders, prepare_data  # noqa: E402
+ONE_THREAD = {"FLAGS_paddle_num_threads": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+THREADS = 2  # data.num_workers of the configs
 
 # Batches a turn: about a second for each side.
 CASES = {
@@ -44,84 +32,30 @@ TRAININGS = {
 }
 
 
-class CaltechOneByOne(paddle.io.Dataset):
-    """What the original TowerNet experiment does for a training image."""
-
-    def __init__(self, split, config):
-        self.images, self.labels = split.images, split.labels
-        self.mean, self.std = (np.array(value, np.float32).reshape(3, 1, 1) for value in (config.mean, config.std))
-        self.change = T.Compose([T.Resize((256, 256)), T.RandomRotation(10)])
-
-    def __getitem__(self, index):
-        with Image.open(self.images.folder / self.images.names[index]) as image:
-            pixels = np.asarray(image.convert("RGB")).astype(np.float32)
-        planes = self.change(pixels).transpose(2, 0, 1) / np.float32(255)
-        return (planes - self.mean) / self.std, self.labels[index]
-
-    def __len__(self):
-        return len(self.labels)
-
-
-class CifarOneByOne(paddle.io.Dataset):
-    """What the original AlexNet experiment does for a training image."""
-
-    def __init__(self, split, config):
-        self.array, self.labels = split.images.array, split.labels
-        self.change = T.Compose(
-            [
-                T.Resize((130, 130)), T.ColorJitter(0.2, 0.2, 0.2), T.RandomResizedCrop(128, scale=(0.6, 1.0)),
-                T.RandomHorizontalFlip(0.5), T.RandomRotation(20), T.ToTensor(), T.Normalize(config.mean, config.std),
-            ]
-        )  # fmt: skip
-
-    def __getitem__(self, index):
-        return self.change(np.asarray(self.array[index])), self.labels[index]
-
-    def __len__(self):
-        return len(self.labels)
-
-
-ONE_BY_ONE = {"caltech101_16": CaltechOneByOne, "cifar10": CifarOneByOne}
-
-
 def measure(repeats: int) -> dict:
     """Rows with case, median_images_per_s, low and high; `ratio` to the original; `wait_fraction` of a training."""
-    cv2.setNumThreads(0)
-    rows = [row for case in CASES for row in _compare(case, repeats)]
+    worker = {"program": "loader_worker.py"}
+    original = {**worker, "environment": {**ONE_THREAD, "STOCK": "1"}}
+    with groups(original=original, ours={**worker, "environment": ONE_THREAD}) as made:
+        rows = [row for case in CASES for row in _compare(case, made, repeats)]
     rows += [_train(case) for case in TRAININGS]
-    return {"title": "Data loading", "rows": rows, "cv2": cv2.__version__, "paddle": paddle.__version__}
+    return {"title": "Data loading", "rows": rows}
 
 
-def _compare(case: str, repeats: int) -> list[dict]:
+def _compare(case: str, made: dict, repeats: int) -> list[dict]:
     name, few, many = CASES[case]
-    config = load_config(ROOT / "configs" / f"{name}.yaml").data
-    data = prepare_data(config, _cli.archive_folders())
-    alone = build_loaders(data, config.model_copy(update={"num_workers": 0}), seed=0)
-    threads = build_loaders(data, config, seed=0)
-    one_by_one = ONE_BY_ONE[config.dataset](data.train, config)
-    # Read to its end each turn: paddle's loader has a thread of its own that would work on during our turn.
-    some = paddle.io.Subset(one_by_one, data.train.spread(few * config.batch_size).tolist())
-    original = paddle.io.DataLoader(some, batch_size=config.batch_size, shuffle=True, num_workers=0)
     sides = {
-        "original": (original, few),
-        "ours": (alone.train, many),
-        f"ours, {config.num_workers} threads": (threads.train, many),
+        "original": (made["original"], {"workers": None, "batches": few}),
+        "ours": (made["ours"], {"workers": 0, "batches": many}),
+        f"ours, {THREADS} threads": (made["ours"], {"workers": THREADS, "batches": many}),
     }
     speeds: dict[str, list[float]] = {side: [] for side in sides}
     for turn in range(repeats + 1):
-        alone.set_epoch(turn)
-        threads.set_epoch(turn)
-        for side, (loader, batches) in sides.items():
-            speed = _images_per_s(loader, batches)
+        for side, (group, options) in sides.items():
+            answer = group.run(name=name, turn=turn, **options)
             if turn:  # the first is the warm-up, which also makes the cache
-                speeds[side].append(speed)
+                speeds[side].append(answer["images"] / answer["seconds"])
     return [_row(f"{case}: {side}", speeds[side], speeds["original"]) for side in sides]
-
-
-def _images_per_s(loader, batches: int) -> float:
-    begin = time.perf_counter()
-    images = sum(len(labels) for _, labels in islice(loader, batches))
-    return images / (time.perf_counter() - begin)
 
 
 def _row(case: str, speeds: list[float], originals: list[float]) -> dict:
