@@ -46,7 +46,8 @@ inline void ask_to_write(T* at) {
 
 template <typename T>
 inline Vector<T> sigmoid_weight(Vector<T> d, Vector<T> scale) {
-  return T(1) / (T(1) + exp_minus(d * d * scale + T(0.5)));
+  constexpr T LOG2_E = 1.442695040888963407;
+  return T(1) / (T(1) + power_of_2(d * d * (scale * -LOG2_E) - LOG2_E / 2));
 }
 
 // Some planes next to each other, each `size` neurons.
@@ -97,32 +98,44 @@ struct Straddling {
   }
 };
 
+// The sums of `count` vectors.
+template <typename T>
+inline void add_up(const Vector<T>* vectors, std::int64_t count, T* to) {
+  if (count == WIDTH<T>) return store<T>(to, sums(vectors));
+  for (std::int64_t i = 0; i < count; ++i) to[i] = sum(vectors[i]);
+}
+
 // Calls `work(vector, its planes' numbers)` for all vectors of a block, where numbers[m][p] is of plane p.
-// sums[n][p] becomes the sum over plane p of the n-th of what it returns.
+// to[n][p] becomes the sum over plane p of the n-th of what it returns.
 template <typename T, std::size_t M, std::size_t N, typename Work>
-inline void walk(const Block& block, std::array<const T*, M> numbers, std::array<T*, N> sums, const Work& work) {
+inline void walk(const Block& block, std::array<const T*, M> numbers, std::array<T*, N> to, const Work& work) {
   Vectors<T, N> last{};  // of the vector that straddled,
   Integers<T> owner{};   // and which plane its lanes belong to
   std::int64_t at = 0;
-  for (std::int64_t p = 0; p < block.planes; ++p) {
-    const std::int64_t end = (p + 1) * block.size;
-    Vectors<T, M> own;
-    Vectors<T, N> totals;
-    for (std::size_t m = 0; m < M; ++m) own[m] = Vector<T>{} + numbers[m][p];
-    for (std::size_t n = 0; n < N; ++n) totals[n] = owner == static_cast<int>(p) ? last[n] : Vector<T>{};
-    for (; at + WIDTH<T> <= end; at += WIDTH<T>) {
-      const Vectors<T, N> terms = work(Within<T>{at}, own);
-      for (std::size_t n = 0; n < N; ++n) totals[n] += terms[n];
+  for (std::int64_t first = 0; first < block.planes; first += WIDTH<T>) {
+    const std::int64_t count = std::min<std::int64_t>(block.planes - first, WIDTH<T>);
+    std::array<Vector<T>[WIDTH<T>], N> of_planes;
+    for (std::int64_t p = first; p < first + count; ++p) {
+      const std::int64_t end = (p + 1) * block.size;
+      Vectors<T, M> own;
+      Vectors<T, N> totals;
+      for (std::size_t m = 0; m < M; ++m) own[m] = Vector<T>{} + numbers[m][p];
+      for (std::size_t n = 0; n < N; ++n) totals[n] = owner == static_cast<int>(p) ? last[n] : Vector<T>{};
+      for (; at + WIDTH<T> <= end; at += WIDTH<T>) {
+        const Vectors<T, N> terms = work(Within<T>{at}, own);
+        for (std::size_t n = 0; n < N; ++n) totals[n] += terms[n];
+      }
+      if (at < end) {
+        const Straddling<T> vector(at, p, block);
+        for (std::size_t m = 0; m < M; ++m) own[m] = __builtin_shuffle(load(numbers[m] + p), vector.ahead);
+        last = work(vector, own);
+        owner = vector.ahead + static_cast<int>(p);
+        for (std::size_t n = 0; n < N; ++n) totals[n] += vector.ahead == 0 ? last[n] : Vector<T>{};
+        at += WIDTH<T>;
+      }
+      for (std::size_t n = 0; n < N; ++n) of_planes[n][p - first] = totals[n];
     }
-    if (at < end) {
-      const Straddling<T> vector(at, p, block);
-      for (std::size_t m = 0; m < M; ++m) own[m] = __builtin_shuffle(load(numbers[m] + p), vector.ahead);
-      last = work(vector, own);
-      owner = vector.ahead + static_cast<int>(p);
-      for (std::size_t n = 0; n < N; ++n) totals[n] += vector.ahead == 0 ? last[n] : Vector<T>{};
-      at += WIDTH<T>;
-    }
-    for (std::size_t n = 0; n < N; ++n) sums[n][p] = sum(totals[n]);
+    for (std::size_t n = 0; n < N; ++n) add_up<T>(of_planes[n], count, to[n] + first);
   }
 }
 
