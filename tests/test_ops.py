@@ -55,6 +55,16 @@ def test_operator_is_the_plain_layer_at_any_scale(fused, scale):
     np.testing.assert_allclose(ours[0], plain[0], rtol=2e-6, atol=2e-6 * scale)
 
 
+@pytest.mark.parametrize("size", [17, 20, 40, 64])  # the outlier's 1/e* is about 72, 100, 400 and 1024
+def test_a_single_neuron_far_from_all_others(fused, size):
+    x = values((2, 3, size, size), "float32") * np.float32(1e-3)
+    x[1, 2, size // 2, 3] = 50
+    ours, plain = both(x, 1e-4)
+    assert ours[0][1, 2, size // 2, 3] == 50  # its weight is 1
+    for mine, theirs in zip(ours, plain):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=2e-6)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("at", [0, 15, 48])
 def test_a_bad_number_spoils_its_plane_and_no_other(fused, bad, at):
