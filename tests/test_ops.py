@@ -8,7 +8,8 @@ import pytest
 from commands import ROOT, run
 
 from simam_repro import ops
-from simam_repro.models import SimAM, simam
+from simam_repro.config import Model
+from simam_repro.models import SimAM, build_model, simam
 from simam_repro.models.conv import Conv2D
 
 # One vector, several, a rest; blocks of one plane and of many; more planes than a block takes.
@@ -131,16 +132,32 @@ def test_threads_do_not_change_a_bit(fused):
 MODES = [True] if paddle.__version__.startswith("2.") else [True, False]
 
 
+@pytest.mark.parametrize("implementation", [True, False])
+@pytest.mark.parametrize("sizes", [(6, 6), (None, 6), (None, None)])
 @pytest.mark.parametrize("full_graph", MODES)
-def test_to_static_and_export(fused, tmp_path, full_graph):
+def test_to_static_and_export(fused, tmp_path, full_graph, sizes, implementation):
     x = paddle.to_tensor(values((2, 3, 6, 6), "float32"))
-    layer = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), SimAM())
+    layer = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), SimAM(fused=implementation))
     expected = layer(x).numpy()
-    spec = [paddle.static.InputSpec([None, 3, 6, 6], "float32")]
+    spec = [paddle.static.InputSpec([None, 3, *sizes], "float32")]
     traced = paddle.jit.to_static(layer, input_spec=spec, full_graph=full_graph)
     np.testing.assert_allclose(traced(x).numpy(), expected, rtol=2e-6, atol=1e-6)
     paddle.jit.save(traced, str(tmp_path / "layer"))
     np.testing.assert_allclose(paddle.jit.load(str(tmp_path / "layer"))(x).numpy(), expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.skipif(paddle.__version__.startswith("2."), reason="Paddle 2.6 stumbles in this mode")
+@pytest.mark.parametrize("implementation", [True, False])
+@pytest.mark.parametrize("attention", ["none", "simam"])
+def test_to_static_as_paddle_does_it_by_itself(fused, attention, implementation):
+    """Without full_graph; several sizes of maps go through the same layers, which Paddle then takes as free."""
+    network = build_model(Model(backbone="alexnet", attention=attention, fused=implementation), 4, 128)
+    network.eval()
+    x = paddle.to_tensor(values((2, 3, 128, 128), "float32"), stop_gradient=False)
+    expected = network(x).numpy()
+    traced = paddle.jit.to_static(network, full_graph=False)
+    for _ in range(2):
+        np.testing.assert_allclose(traced(x).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 # The bias of a convolution

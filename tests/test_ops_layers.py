@@ -8,9 +8,9 @@ from paddle.nn import functional as F
 
 from simam_repro import ops
 from simam_repro.config import Model
-from simam_repro.models import SimAM, build_model
+from simam_repro.models import SimAM, build_model, simam
 from simam_repro.models.attention import attach_attention
-from simam_repro.models.conv import Conv2D, JoinedReLU
+from simam_repro.models.conv import Conv2D, Sequential
 from simam_repro.models.pool import MaxPool2D
 
 CLOSE = {"float32": 1e-5, "float64": 1e-12}
@@ -30,7 +30,7 @@ def run(layer, x: np.ndarray) -> list[np.ndarray]:
     """Output of `layer`, and the gradients of x and of its parameters for a weighted sum of the output."""
     tensor = paddle.to_tensor(x, stop_gradient=False)
     output = layer(tensor)
-    inputs = [tensor, *layer.parameters()]
+    inputs = [tensor, *(parameter for parameter in layer.parameters() if not parameter.stop_gradient)]
     return [output.numpy()] + [
         gradient.numpy()
         for gradient in paddle.grad([output], inputs, [paddle.to_tensor(values(output.shape, x.dtype, seed=1))])
@@ -44,13 +44,12 @@ def assert_same(ours, reference, close) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=close, atol=close * np.abs(theirs).max())
 
 
-def unit(attention: str, relu: bool, dtype: str, **conv) -> Conv2D:
+def unit(attention: str, relu: bool, dtype: str, **conv) -> nn.Layer:
     paddle.seed(0)
     layer = Conv2D(3, 5, 3, **conv)
     layer.bias.set_value(paddle.to_tensor([0.0, 0.5, -0.5, 2.0, -2.0]))
-    layer.relu = relu
     attach_attention([layer], Model(attention=attention, e_lambda=1e-3))
-    return layer.to(dtype=dtype)
+    return Sequential(layer, *[nn.ReLU()] * relu).to(dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", CLOSE)
@@ -63,7 +62,7 @@ def test_convolution_bias_simam_relu(attention, relu, dtype, images, size):
     if relu:
         reference.add_sublayer("relu", nn.ReLU())
     reference.to(dtype=dtype)
-    reference[0].set_state_dict(layer.state_dict())
+    reference[0].set_state_dict(layer[0].state_dict())
     x = values((images, 3, size, size), dtype)
     assert_same(run(layer, x), run(reference, x), CLOSE[dtype])
 
@@ -83,6 +82,62 @@ def test_without_gradient():
         with paddle.no_grad():
             assert layer(x).stop_gradient
         assert not layer(x).stop_gradient
+
+
+class Doubling(nn.Layer):
+    """An attention that knows of no bias and no ReLU."""
+
+    def forward(self, x):
+        return x * 2
+
+
+CHANGES = {
+    "another convolution": lambda layers: layers.__setitem__("0", nn.Conv2D(3, 5, 3)),
+    "a normalisation between": lambda layers: layers.__setitem__("0", nn.Sequential(layers["0"], nn.BatchNorm2D(5))),
+    "another activation": lambda layers: layers.__setitem__("1", nn.LeakyReLU(0.1)),
+    "a hook": lambda layers: layers["0"].register_forward_post_hook(lambda layer, inputs, output: output - 1),
+    "another attention": lambda layers: layers["0"].add_sublayer("attention", Doubling()),
+    "no bias": lambda layers: setattr(layers["0"], "bias", None),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("attention", ["none", "simam"])
+def test_a_changed_network_does_what_it_says(attention, change):
+    """A ReLU belongs to the convolution before it only as long as nothing comes between them."""
+    ours = unit(attention, True, "float32")
+    plain = nn.Sequential(*unit(attention, True, "float32").children())
+    for network in (ours, plain):
+        paddle.seed(1)
+        CHANGES[change](network._sub_layers)
+        for layer in network.sublayers():
+            layer.fused = network is ours
+    x = values((2, 3, 9, 9))
+    for mine, theirs in zip(run(ours, x), run(plain, x)):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_hooks_see_what_is_between():
+    seen = []
+    layer = unit("simam", True, "float32")
+    layer[0].register_forward_post_hook(lambda layer, inputs, output: seen.append(output.numpy()))
+    output = run(layer, values((2, 3, 9, 9)))[0]
+    assert (seen[0] < 0).any() and np.array_equal(np.maximum(seen[0], 0), output)
+
+
+def test_other_layouts_and_ranks_are_paddles():
+    x = paddle.to_tensor(values((2, 8, 8, 8)))
+    ours, theirs = Conv2D(8, 5, 3, data_format="NHWC"), nn.Conv2D(8, 5, 3, data_format="NHWC")
+    theirs.set_state_dict(ours.state_dict())
+    np.testing.assert_allclose(ours(x).numpy(), theirs(x).numpy(), rtol=1e-5, atol=1e-5)
+    for layer, bad in [(Conv2D(3, 5, 3), [2, 3, 7, 7, 4]), (MaxPool2D(2), [2, 3, 6, 6, 4]), (MaxPool2D(2), [2, 3, 8])]:
+        with pytest.raises(ValueError):
+            layer(paddle.ones(bad))
+
+
+def test_a_bias_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="a bias of 8 numbers"):
+        simam(paddle.ones([1, 8, 3, 3]), bias=paddle.ones([3]))
 
 
 # (images, channels, height, width), kernel, stride, padding
@@ -129,16 +184,14 @@ def test_max_pool_without_gradient():
 
 
 @pytest.mark.parametrize("attention", ["none", "simam"])
-@pytest.mark.parametrize(("backbone", "joined"), [("alexnet", 5), ("towernet", 0)])
-def test_networks_are_paddles(backbone, joined, attention):
+@pytest.mark.parametrize("backbone", ["alexnet", "towernet"])
+def test_networks_are_paddles(backbone, attention):
     """Same names, same logits and same gradients, whether the compiled operators do it or Paddle's."""
     paddle.seed(0)
     networks = [build_model(Model(backbone=backbone, attention=attention, fused=on), 4, 128) for on in (True, False)]
     fused, plain = networks
     plain.set_state_dict(fused.state_dict())
     assert [name for name, _ in fused.named_sublayers()] == [name for name, _ in plain.named_sublayers()]
-    relus = [sum(isinstance(layer, JoinedReLU) for layer in network.sublayers()) for network in networks]
-    assert relus == [joined, 0]
     x = paddle.to_tensor(values((3, 3, 128, 128)))
     results = []
     for network in networks:

@@ -3,7 +3,7 @@
 import paddle
 from paddle import nn
 
-from simam_repro.models.conv import Conv2D
+from simam_repro.models.conv import Conv2D, Sequential
 from simam_repro.models.pool import MaxPool2D
 
 
@@ -17,7 +17,7 @@ class AlexNet(nn.Layer):
 
     def __init__(self, num_classes: int, in_channels: int = 3, dropout: float = 0.5):
         super().__init__()
-        self.features = nn.Sequential(
+        self.features = Sequential(
             Conv2D(in_channels, 48, 11, stride=4, padding=5),
             nn.ReLU(),
             MaxPool2D(3, stride=2),

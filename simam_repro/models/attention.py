@@ -1,7 +1,7 @@
 """Attention goes into every network by one mechanism: behind named layers, without touching the rest.
 
 The attention layer becomes a child of the layer it follows (so `print(network)` shows it) and is
-applied to that layer's output by a hook; a `Conv2D` of this project applies it itself, between its bias
+applied to that layer's output by a hook; a `Conv2D` of this project applies it itself, SimAM together with its bias
 and its ReLU. SimAM has no parameters: `state_dict` keys stay those of the plain network, and weights load
 either way.
 """

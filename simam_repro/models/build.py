@@ -9,7 +9,7 @@ from simam_repro.config import check_image_size
 from simam_repro.models import backbones
 from simam_repro.models.alexnet import AlexNet
 from simam_repro.models.attention import attach_attention
-from simam_repro.models.conv import Conv2D, join_relus
+from simam_repro.models.conv import Conv2D
 from simam_repro.models.pool import MaxPool2D
 from simam_repro.models.towernet import TowerNet
 
@@ -53,8 +53,6 @@ def build_model(model_config, num_classes: int, image_size: int) -> nn.Layer:
     for layer in network.sublayers():
         if isinstance(layer, (Conv2D, MaxPool2D)):
             layer.fused = model_config.fused
-    if model_config.fused:
-        join_relus(network)
     attach_attention(backbone.attention_points(network), model_config)
     return network
 

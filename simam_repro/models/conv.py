@@ -6,6 +6,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from simam_repro import ops
+from simam_repro.models.simam import SimAM
 
 CHILD_NAME = "attention"
 
@@ -14,49 +15,61 @@ class Conv2D(nn.Conv2D):
     """`paddle.nn.Conv2D`, then the attention behind it, if any, then a ReLU, if `relu`.
 
     With `fused` the compiled operators do it where they are usable, and pass over the output once for bias, SimAM and
-    ReLU together.
+    ReLU together. They are differentiable once.
     """
 
     fused = True
-    relu = False
+
+    def forward(self, x, relu: bool = False):
+        return _unit(self, x, relu)
+
+
+class Sequential(nn.Sequential):
+    """`paddle.nn.Sequential`, in which a fused `Conv2D` applies the ReLU behind it.
+
+    Not where a hook on one of the two looks at what is between them.
+    """
 
     def forward(self, x):
-        return _unit(self, x)
-
-
-class JoinedReLU(nn.ReLU):
-    """A ReLU that the convolution before it has applied already."""
-
-    def forward(self, x):
-        return x
-
-
-def join_relus(network: nn.Layer) -> None:
-    """Let every `Conv2D` of a Sequential apply the ReLU that follows it; names of layers stay."""
-    for sequence in network.sublayers():
-        if not isinstance(sequence, nn.Sequential):
-            continue
-        for (_, conv), (name, follower) in pairwise(list(sequence.named_children())):
-            if isinstance(conv, Conv2D) and type(follower) is nn.ReLU:
-                conv.relu = True
-                setattr(sequence, name, JoinedReLU())
+        return _in_turn(list(self.children()), x)
 
 
 @ops.traced_whole
-def _unit(layer, x):
+def _in_turn(layers, x):
+    done = False
+    for layer, follower in pairwise([*layers, None]):
+        if not done:
+            done = _joined(layer, follower)
+            x = layer(x, relu=True) if done else layer(x)
+        else:
+            done = False
+    return x
+
+
+def _joined(layer, follower) -> bool:
+    fused_relu = isinstance(layer, Conv2D) and layer.fused and type(follower) is nn.ReLU
+    return fused_relu and not any(one._forward_pre_hooks or one._forward_post_hooks for one in (layer, follower))
+
+
+@ops.traced_whole
+def _unit(layer, x, relu):
     y, bias = _convolution(layer, x)
     attention = getattr(layer, CHILD_NAME, None)
-    if attention is not None:
-        return attention(y, bias, layer.relu)
+    if isinstance(attention, SimAM):
+        return attention(y, bias, relu)
+    if attention is None and bias is not None:
+        return ops.add_bias_in_place(y, bias, relu)
     if bias is not None:
-        return ops.add_bias_in_place(y, bias, layer.relu)
-    return F.relu(y) if layer.relu else y
+        y = ops.add_bias_in_place(y, bias)
+    if attention is not None:
+        y = attention(y)
+    return F.relu(y) if relu else y
 
 
 def _convolution(layer, x):
     """The output, and the bias if it is still to be added to it."""
     stride, padding, dilation, groups = layer._stride, layer._padding, layer._dilation, layer._groups
-    if layer._padding_mode != "zeros":
+    if layer._padding_mode != "zeros" or layer._data_format != "NCHW":
         return nn.Conv2D.forward(layer, x), None
     if not (layer.fused and ops.runs_in_place(x)):
         return F.conv2d(x, layer.weight, layer.bias, stride, padding, dilation, groups), None

@@ -21,8 +21,12 @@ def inverse_energy(x, e_lambda: float = 1e-4):
     if x.dtype in (paddle.float16, paddle.bfloat16):
         x = x.astype("float32")
     height, width = x.shape[2:]
+    if -1 in (height, width):  # free in a program that is traced
+        degrees = (paddle.shape(x)[2:].prod() - 1).clip(min=1).astype(x.dtype)
+    else:
+        degrees = max(height * width - 1, 1)
     squared = (x - x.mean(axis=[2, 3], keepdim=True)).square()
-    variance = squared.sum(axis=[2, 3], keepdim=True) / max(height * width - 1, 1)
+    variance = squared.sum(axis=[2, 3], keepdim=True) / degrees
     # A tensor, because Paddle 2.6 adds a Python float to float64 with float32's digits.
     regulariser = paddle.full([1], e_lambda, dtype=x.dtype)
     return squared / (4 * (variance + regulariser)) + 0.5
@@ -45,10 +49,12 @@ def simam(x, e_lambda: float = 1e-4, fused: bool = True, bias=None, relu: bool =
     Returns:
         Tensor of x's shape and dtype.
     Raises:
-        ValueError: x is not 4-D.
+        ValueError: x is not 4-D; the bias has not a number for each channel.
     """
     if x.ndim != 4:
         raise ValueError(f"SimAM needs a 4-D input [N, C, H, W], got {x.ndim}-D with shape {list(x.shape)}")
+    if bias is not None and bias.shape != [x.shape[1]]:
+        raise ValueError(f"SimAM needs a bias of {x.shape[1]} numbers, one a channel, got shape {bias.shape}")
     if fused and ops.usable(x):
         return ops.fused_simam(x, e_lambda, bias, relu)
     if bias is not None:

@@ -66,6 +66,9 @@ class Padded {
     return &values[row(channel, tap % g.stride_w, out_row * g.stride_h + kernel_row) + tap / g.stride_w];
   }
 
+  // From what a tap meets for an output row to what it meets for the next.
+  std::int64_t row_step() const { return g.stride_h * columns; }
+
   // Output rows [first, last) into a matrix with `stride` numbers a row. Writes up to a vector beyond them.
   void unroll(std::int64_t first, std::int64_t last, T* to, std::int64_t stride) const {
     const std::int64_t out_w = g.out_w();
@@ -74,7 +77,7 @@ class Padded {
         for (std::int64_t x = 0; x < g.kernel_w; ++x, to += stride) {
           const T* from = met(first, y, x, c);
           T* out = to;
-          for (std::int64_t r = first; r < last; ++r, from += g.stride_h * columns, out += out_w)
+          for (std::int64_t r = first; r < last; ++r, from += row_step(), out += out_w)
             for (std::int64_t i = 0; i < out_w; i += WIDTH<T>) store<T>(out + i, load(from + i));
         }
   }

@@ -12,6 +12,7 @@ from simam_repro.ops.build import BuildError, build
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "ops"
 DTYPES = (paddle.float32, paddle.float64)
+CPU_BUILD = not (paddle.is_compiled_with_cuda() or paddle.is_compiled_with_rocm() or paddle.is_compiled_with_xpu())
 MOST_TAPS = 256  # of a pool; as pooling.h has it
 
 
@@ -72,8 +73,8 @@ def fused_simam(x, e_lambda: float, bias=None, relu: bool = False):
     """
     if not paddle.in_dynamic_mode():
         # The operator takes its input as it is; where oneDNN runs the program, that has oneDNN's own layout. A reshape
-        # turns it into the usual one.
-        x = x.reshape(x.shape)
+        # turns it into the usual one (0: that axis as it is).
+        x = x.reshape([0, 0, 0, 0])
     operator = ("simam_fused", x) if bias is None else ("simam_bias_fused", x, bias)
     return _without_gradient_if_asked(_run(*operator, repr(float(e_lambda)), relu)[0])
 
@@ -104,8 +105,8 @@ def convolve(x, weight, stride, padding):
 
 
 def runs_in_place(x) -> bool:
-    """Whether `add_bias_in_place` takes x: as `usable`, and not while a static program is traced."""
-    return paddle.in_dynamic_mode() and usable(x)
+    """Whether `add_bias_in_place` takes x: 4-D, as `usable`, and not while a static program is traced."""
+    return paddle.in_dynamic_mode() and x.ndim == 4 and usable(x)
 
 
 def add_bias_in_place(x, bias, relu: bool = False):
@@ -125,7 +126,7 @@ def pools(x, kernel, stride, padding) -> bool:
     if not runs_in_place(x) or prod(kernel) > MOST_TAPS:
         return False
     sides = list(zip(x.shape[2:], kernel, padding))
-    return all(length + 2 * pad >= side and pad < side for length, side, pad in sides)
+    return all(length + 2 * pad >= side > pad >= 0 for length, side, pad in sides)
 
 
 def max_pool(x, kernel, stride, padding):
@@ -146,7 +147,7 @@ def _without_gradient_if_asked(output):
 
 
 def _on_cpu(x) -> bool:
-    if paddle.in_dynamic_mode():
+    if paddle.in_dynamic_mode() and not CPU_BUILD:  # `to_static` without full_graph fails at the question for a place
         return x.place.is_cpu_place()
     return paddle.get_device() == "cpu"
 

@@ -50,10 +50,13 @@ inline void store(T* to, Vector<T> value) {
 inline float sum(Float v) {
   typedef float Half __attribute__((vector_size(32)));
   typedef float Quarter __attribute__((vector_size(16)));
-  const Half h = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-                 __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  const Quarter q = __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
-  return (q[0] + q[2]) + (q[1] + q[3]);
+  Half h[2];  // by way of memory in name only: GCC before 12 knows no __builtin_shufflevector
+  std::memcpy(h, &v, sizeof h);
+  h[0] += h[1];
+  Quarter q[2];
+  std::memcpy(q, h, sizeof q);
+  q[0] += q[1];
+  return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
 }
 
 inline double sum(Double v) { return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7])); }

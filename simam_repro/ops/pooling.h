@@ -61,13 +61,12 @@ void max_pool(const T* x, T* y, Tap* taps, std::int64_t planes, const Geometry& 
     std::vector<const T*> met;
     for (std::int64_t h = 0; h < g.kernel_h; ++h)
       for (std::int64_t w = 0; w < g.kernel_w; ++w) met.push_back(padded.met(0, h, w));
-    const std::int64_t row_step = padded.met(1, 0, 0) - padded.met(0, 0, 0);
 #pragma omp for schedule(static)
     for (std::int64_t p = 0; p < planes; ++p) {
       padded.take(x + p * g.height * g.width);
       for (std::int64_t row = 0; row < g.out_h(); ++row) {
         const std::int64_t done = row * g.out_w(), at = p * g.places() + done;
-        pool_row<T>(met, row * row_step, g.out_w(), g.places() - done, y + at, taps + at);
+        pool_row<T>(met, row * padded.row_step(), g.out_w(), g.places() - done, y + at, taps + at);
       }
     }
   }
