@@ -37,6 +37,8 @@ def _number(value: float) -> str:
 
 
 def _spread(values: dict) -> str:
+    if values["n"] == 1:
+        return f"{_number(values['median'])} (one turn)"
     return f"{_number(values['median'])} ({_number(values['low'])} to {_number(values['high'])})"
 
 

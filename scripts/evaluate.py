@@ -11,7 +11,7 @@ def parse_arguments():
     parser.add_argument("--batch-size", type=_cli.positive, metavar="N", help="default: that of the run's config")
     parser.add_argument(
         "--engine", choices=("paddle", "inference"), default="paddle",
-        help="what runs the network: inference is an exported program, several times faster on a CPU",
+        help="what runs the network: inference is an exported program, about 1.5 times as fast on a CPU",
     )  # fmt: skip
     _cli.add_device_option(parser)
     return parser.parse_args()

@@ -144,7 +144,8 @@ def test_sentences():
     )
     assert said(-0.02, (-0.03, -0.01), (-0.035, -0.005)) == (
         "TowerNet, 5 seeds: with SimAM the final accuracy is 2.00 points lower on average (95 % interval -3.00 to "
-        "-1.00): a measurable loss for this network, data and recipe."
+        "-1.00); over images and seeds together the interval is -3.50 to -0.50: a measurable loss for this network, "
+        "data and recipe."
     )
     # The interval over seeds alone excludes 0; then the other one alone.
     assert "+0.50 to +3.50), but over images and seeds together the interval is -0.10 to +4.10: no effect can be" in (

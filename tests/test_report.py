@@ -158,6 +158,36 @@ def test_the_committed_report_is_not_stale(tmp_path):
     assert without_figures(committed) == without_figures(tmp_path / "report.html"), "run make report"
 
 
+def paired(off: float, on: float) -> dict:
+    statistic = {"values": [on - off], "mean": on - off, "sd": None, "t_interval": None}
+    return {"off": {"mean": off}, "on": {"mean": on}, "difference": statistic}
+
+
+FOG = {"fog": {"by_severity": {"off": [0.6, 0.4], "on": [0.7, 0.5]}, "accuracy": paired(0.5, 0.6)}}
+PGD = {"pgd": {"eps": [0.5 / 255], "off": [[0.3]], "on": [[0.2]], "difference": [paired(0.3, 0.2)["difference"]]}}
+PGD["pgd"]["mean"] = paired(0.3, 0.2)
+NOT_DEFINED = {"mean": None, "t_interval": None}
+PARTS = {
+    "all": {"corruptions": FOG, "mean_corruption": paired(0.5, 0.6), "mce": NOT_DEFINED, "attacks": PGD},
+    "attacks alone": {"attacks": PGD},
+    "corruptions alone": {"corruptions": FOG, "mean_corruption": paired(0.5, 0.6), "mce": NOT_DEFINED, "attacks": {}},
+}
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_robustness_of_whatever_was_measured(tmp_path, parts):
+    folder = tmp_path / "results" / "sweep"
+    keep(folder, seeds=1, data=REAL)
+    comparison = {"off": "a", "on": "b", "n": 1, "seeds": [0], "sentence": "Said.", "clean": paired(0.8, 0.9)}
+    measured = {"images": 10, "checkpoint": "last", "levels": [1, 3], "comparisons": [comparison | PARTS[parts]]}
+    write_json(folder / "robustness.json", measured)
+    write_report(tmp_path / "report.html", tmp_path / "results", tmp_path)
+    text = Page(tmp_path / "report.html").text
+    assert "none (clean images) 80.0 % 90.0 % +10.0 none" in text and "severities 1, 3" in text
+    assert ("fog 50.0 % 60.0 %" in text and "not defined" in text) == ("corruptions" in PARTS[parts])
+    assert ("PGD 0.5 30.0 % 20.0 % -10.0 none" in text) == bool(PARTS[parts]["attacks"])
+
+
 def test_command(tmp_path, results):
     readme = tmp_path / "README.md"
     readme.write_text(f"{BEGIN}\n{END}\n")

@@ -101,6 +101,7 @@ def test_differences_are_paired_by_seed(by_hand):
     assert [one["mean"] for one in fgsm_numbers["difference"]] == pytest.approx([0.05, 0, 0, 0, -0.05])
     assert fgsm_numbers["eps"] == pytest.approx([0.5 / 255, 1 / 255, 2 / 255, 4 / 255, 8 / 255])
     assert fgsm_numbers["off"] == [[0.5, 0.4, 0.3, 0.2, 0.1]] * 2
+    assert fgsm_numbers["mean"]["difference"]["values"] == pytest.approx([0, 0])
     # 7.5 points with an interval of -24 to +39.
     assert "no difference was measured" in comparison["sentence"] and "stand-in" in comparison["sentence"]
     json.dumps(by_hand, allow_nan=False)

@@ -132,7 +132,7 @@ def _commit(environment: dict) -> str:
 def _warnings(off: list[_Run], on: list[_Run]) -> list[str]:
     """What differs between the runs and may make a difference of its own."""
     warnings = []
-    for key in (*HARDWARE, *VERSIONS):
+    for key in (*HARDWARE, *VERSIONS, "git_commit"):
         halves = list(zip((_values(key, run) for run in off), (_values(key, run) for run in on)))
         inside = [run.experiment.seed for run, (one, other) in zip(off, halves) if one != other]
         if inside:
@@ -169,7 +169,7 @@ def _block(off: list[_Run], on: list[_Run], which: str) -> dict:
         for half in (off, on)
     ]
     accuracy = _of_images(*right)
-    deviation = accuracy["difference"]["sd"]
+    deviation = accuracy["difference"]["sd"] if len(on) >= statistics.FEWEST_FOR_POWER else None
     return {
         **accuracy,
         "mcnemar": _mcnemar(*right, [run.experiment.seed for run in on]),

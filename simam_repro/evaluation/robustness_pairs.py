@@ -8,7 +8,7 @@ each error adds to that on clean images. mCE and relative mCE are their means ov
 import numpy as np
 
 from simam_repro.errors import UserError
-from simam_repro.evaluation import statistics
+from simam_repro.evaluation import statistics, wording
 from simam_repro.evaluation.corruptions import describe_parameters
 from simam_repro.evaluation.pairs import find_pairs
 from simam_repro.evaluation.robustness import EPS, SCHEMA, Measurement, Scope, attack_settings
@@ -130,14 +130,15 @@ def _ratio(on: np.ndarray, off: np.ndarray) -> np.ndarray:
 
 
 def _attack_numbers(contents, name: str) -> dict:
-    """Accuracy at each eps (of images in [0, 1]), [seeds][eps]; the differences are a statistic for each eps."""
+    """Accuracy at each eps (of images in [0, 1]), [seeds][eps]; a statistic of each difference, and the mean."""
     values = {
         half: np.array([[content["attacks"][name][str(eps)] for eps in EPS] for content in contents[half]])
         for half in HALVES
     }
     differences = [_paired_t(column) for column in (values["on"] - values["off"]).T]
     halves = {half: value.tolist() for half, value in values.items()}
-    return {"eps": [eps / 255 for eps in EPS], **halves, "difference": differences}
+    mean = _both({half: value.mean(axis=1) for half, value in values.items()})
+    return {"eps": [eps / 255 for eps in EPS], **halves, "difference": differences, "mean": mean}
 
 
 def _both(values: dict[str, np.ndarray]) -> dict:
@@ -159,21 +160,30 @@ def _paired_t(values: np.ndarray) -> dict:
 
 
 def _sentence(comparison: dict, data: dict, scope: Scope) -> str:
-    """What the mean over the corruptions (without any: the clean images) says, and no more."""
-    numbers = comparison.get("mean_corruption", comparison["clean"])
-    kinds = len(scope.corruptions)
-    where = f"the mean over {kinds} corruption{'s' * (kinds > 1)}" if kinds else "clean images"
+    """What the means over the corruptions and over an attack's budgets (without any: the clean images) say."""
+    kinds, budgets = len(scope.corruptions), len(EPS)
+    means = {}
+    if kinds:
+        means[f"the mean over {kinds} corruption{'s' * (kinds > 1)}"] = comparison["mean_corruption"]
+    for name in scope.attacks:
+        means[f"{name.upper()}, the mean over {budgets} budgets"] = comparison["attacks"][name]["mean"]
+    said = [_one_mean(*mean, comparison["n"]) for mean in (means or {"clean images": comparison["clean"]}).items()]
+    note = ["The data is a stand-in, so this is no evidence about SimAM."] if data["stand_in"] else []
+    return " ".join(said + note)
+
+
+def _one_mean(what: str, numbers: dict, n: int) -> str:
     off, on, difference = (numbers[half]["mean"] for half in (*HALVES, "difference"))
-    told = f"Accuracy on {where}: {off:.2%} without SimAM, {on:.2%} with it"
-    note = "; the data is a stand-in, so this is no evidence about SimAM" if data["stand_in"] else ""
-    if numbers["difference"]["t_interval"] is None:
-        runs = "one run each" if comparison["n"] == 1 else f"{comparison['n']} pairs that all differ alike"
-        return f"{told}, {runs} ({100 * difference:+.2f} points): nothing follows for other seeds{note}."
-    low, high = numbers["difference"]["t_interval"]
-    interval = (
-        f"the difference is {100 * difference:+.2f} points, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}, "
-        f"over {comparison['n']} pairs of seeds"
-    )
-    if low <= 0 <= high:
-        return f"{told}; {interval}: no difference was measured{note}."
-    return f"{told}; {interval}: SimAM made it {'higher' if low > 0 else 'lower'} in these runs{note}."
+    told = f"Accuracy on {what}: {off:.2%} without SimAM, {on:.2%} with it"
+    over_seeds = numbers["difference"]["t_interval"]
+    if over_seeds is None:
+        runs = "one run each" if n == 1 else f"{n} pairs that all differ alike"
+        return f"{told}, {runs} ({wording.points(difference)} points): nothing follows for other seeds."
+    found = {
+        0: "no difference was measured",
+        1: "higher with SimAM, for other seeds too",
+        -1: "lower with SimAM, for other seeds too",
+    }
+    interval = f"95 % interval {wording.interval_text(over_seeds)} over {n} pairs of seeds, on these images"
+    result = f"the difference is {wording.points(difference)} points ({interval}): {found[wording.side(over_seeds)]}"
+    return f"{told}; {result}."

@@ -146,6 +146,9 @@ def power_of_t_test(difference: float, deviation: float, n: int) -> float:
     return float(np.mean(stats.norm.sf(critical - shift) + stats.norm.cdf(-critical - shift)))
 
 
+FEWEST_FOR_POWER = 5  # seeds; the standard deviation of fewer differences says next to nothing about that of more
+
+
 def detectable_difference(deviation: float | None, n: int) -> float | None:
     """The true mean difference that n seeds find with 80 % power, two-sided 5 %; smaller ones are missed more often.
 

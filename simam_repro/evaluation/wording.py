@@ -49,11 +49,11 @@ def interval_text(interval, scale: float = 100, decimals: int = 2) -> str:
 
 def effect(difference: dict) -> int:
     """1 or -1 when the intervals over seeds and over images and seeds both lie above or below 0, else 0."""
-    seeds, both = (_side(difference[f"{over}_interval"]) for over in ("t", "images_and_seeds"))
+    seeds, both = (side(difference[f"{over}_interval"]) for over in ("t", "images_and_seeds"))
     return seeds if seeds == both else 0
 
 
-def _side(interval) -> int:
+def side(interval) -> int:
     """1 or -1 when the printed interval lies above or below 0, else 0."""
     low, high = outward(interval) if interval else (0, 0)
     return (low > 0) - (high < 0)
@@ -91,15 +91,17 @@ def _pairs(block: dict, metric: str, n: int) -> str:
     if seeds is None:
         return f"{observed} in each of the {n} seeds; equal differences give no interval, so no effect can be claimed"
     observed += f" on average (95 % interval {interval_text(seeds)})"
+    over_both = f"over images and seeds together the interval is {interval_text(both)}"
     if found := effect(difference):
-        return f"{observed}: a measurable {'gain' if found > 0 else 'loss'} for this network, data and recipe"
-    if _side(seeds):
-        over_both = f"over images and seeds together the interval is {interval_text(both)}"
+        kind = "gain" if found > 0 else "loss"
+        return f"{observed}; {over_both}: a measurable {kind} for this network, data and recipe"
+    if side(seeds):
         return f"{observed}, but {over_both}: no effect can be claimed"
-    return (
-        f"{observed}: no measurable effect; with {n} seeds, a true difference below "
-        f"{100 * block['detectable_difference']:.2f} points would be missed more than one time in five"
-    )
+    said = f"{observed}: no measurable effect"
+    if (found := block["detectable_difference"]) is None:
+        return said
+    missed = f"a true difference below {100 * found:.2f} points would be missed more than one time in five"
+    return f"{said}; with {n} seeds, {missed}"
 
 
 def _one_pair(comparison: dict, block: dict, metric: str) -> str:

@@ -90,16 +90,20 @@ def _other_intervals(block: dict, n: int) -> list[str]:
     rows = [("images resampled, for these networks only", interval_text(difference["images_interval"]))]
     if n > 1:
         p, found = difference["t_p"], block["detectable_difference"]
-        published = f"seeds that {100 * needed['difference']:.3f} points (published for AlexNet, CIFAR-10) would need"
+        published = f"seeds for {100 * needed['difference']:.3f} points (published for AlexNet), likewise"
         rows = [
             ("p of the paired t test", "none" if p is None else _p(p)),
             ("seeds resampled (bootstrap, too narrow for few seeds)", interval_text(difference["bootstrap_interval"])),
             ("images and seeds resampled", interval_text(difference["images_and_seeds_interval"])),
             *rows,
-            (f"detectable with {n} seeds (80 % power)", "unknown" if found is None else f"{100 * found:.2f}"),
-            (published, "unknown" if needed["n"] is None else f"{needed['n']:,}"),
+            (f"detectable with {n} seeds (t test on these images, 80 % power)", _or_unknown(found, 100, ".2f")),
+            (published, _or_unknown(needed["n"], 1, ",")),
         ]
     return ["  on - off in accuracy, points:", *(f"    {name:66}{value:>22}" for name, value in rows)]
+
+
+def _or_unknown(number, factor: int, how: str) -> str:
+    return "unknown" if number is None else f"{factor * number:{how}}"
 
 
 def _mcnemar(block: dict) -> list[str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jinja2
+import numpy as np
 
 from simam_repro.evaluation import published, wording
 from simam_repro.reporting import report_figures
@@ -28,10 +29,11 @@ def write_report(path, results: Path = RESULTS, benchmarks: Path = BENCHMARKS) -
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(percent=percent, points=points, interval=interval, duration=duration)
+    environment.filters["percent_interval"] = percent_interval
     environment.filters["plain_interval"] = lambda bounds: wording.interval_text(bounds, scale=1, decimals=3)
     pairs = [(sweep, comparison) for sweep in sweeps for comparison in sweep.comparisons]
     page = environment.get_template("report.html").render(
-        answer=answer([comparison for _, comparison in pairs]),
+        answer=answer([comparison for _, comparison in pairs]) + robustness_lines(sweeps),
         forest=_forest(pairs) if pairs else None,
         pairs=[_pair(sweep, comparison) for sweep, comparison in pairs],
         recipes=recipe_rows(sweeps),
@@ -58,7 +60,7 @@ def answer(comparisons: list[dict]) -> list[str]:
         if shown:
             lines.append(
                 f"In {len(shown)} of {len(repeated)} comparisons with repeated seeds the 95 % intervals of the final "
-                f"accuracy exclude zero. About one of 20 such intervals does so by chance alone."
+                f"accuracy exclude zero. At most about one of 20 such pairs of intervals does so by chance alone."
             )
         else:
             lines.append(
@@ -72,6 +74,12 @@ def answer(comparisons: list[dict]) -> list[str]:
             f"difference between seeds; they are listed for completeness."
         )
     return lines
+
+
+def robustness_lines(sweeps: list[Sweep]) -> list[str]:
+    """What was measured of robustness, a line for each pair of networks."""
+    measured = [sweep.robustness for sweep in sweeps if sweep.robustness]
+    return [f"Robustness of {one['on']}: {one['sentence']}" for each in measured for one in each["comparisons"]]
 
 
 def effect(comparison: dict) -> bool:
@@ -90,6 +98,13 @@ def points(fraction: float | None, digits: int = 2) -> str:
 
 def interval(bounds, digits: int = 2) -> str:
     return wording.interval_text(bounds, decimals=digits)
+
+
+def percent_interval(bounds) -> str:
+    """ "98.1 % to 103.0 %", of shares; "none" where there is no interval."""
+    if bounds is None:
+        return "none"
+    return " to ".join(f"{end:.1f} %" for end in wording.outward(bounds, decimals=1))
 
 
 def duration(seconds: float) -> str:
@@ -134,7 +149,13 @@ def recipe_rows(sweeps: list[Sweep]) -> list[dict]:
     """Runs of the original's recipe beside the runs of the corrected one with the same seed, size and epochs."""
     runs = [(name, seed, run) for sweep in sweeps for (name, seed), run in sweep.runs.items()]
     return [
-        {"name": corrected, "seed": seed, "faithful": ours.read_result(), "corrected": theirs.read_result()}
+        {
+            "name": corrected,
+            "seed": seed,
+            "faithful": ours.read_result(),
+            "corrected": theirs.read_result(),
+            "commits": [_commit(run.read_environment()) for run in (ours, theirs)],
+        }
         for name, seed, ours in runs
         for corrected, other_seed, theirs in runs
         if (name, seed) == (wording.FAITHFUL + corrected, other_seed)
@@ -160,8 +181,23 @@ def _robustness(sweep: Sweep, comparison: dict) -> dict:
         "comparison": comparison,
         "images": sweep.robustness["images"],
         "checkpoint": sweep.robustness["checkpoint"],
-        "figure": report_figures.robustness(comparison),
+        "levels": sweep.robustness["levels"],
+        "rows": list(_robustness_rows(comparison)),
+        "figure": report_figures.robustness(comparison, sweep.robustness["levels"]),
     }
+
+
+def _robustness_rows(comparison: dict):
+    """(what, {"accuracy": as in robustness.json}) of the clean images, each corruption, their mean, each attack."""
+    yield "none (clean images)", {"accuracy": comparison["clean"]}
+    yield from comparison.get("corruptions", {}).items()
+    if "mean_corruption" in comparison:
+        yield "mean of all", {"accuracy": comparison["mean_corruption"]}
+    for name, attack in comparison["attacks"].items():
+        for i, (eps, difference) in enumerate(zip(attack["eps"], attack["difference"])):
+            halves = {half: {"mean": np.mean([seed[i] for seed in attack[half]])} for half in ("off", "on")}
+            yield f"{name.upper()} {255 * eps:g}", {"accuracy": {**halves, "difference": difference}}
+        yield f"{name.upper()}, mean", {"accuracy": attack["mean"]}
 
 
 def _attention_maps(sweep: Sweep) -> list[Path]:
@@ -179,7 +215,12 @@ def _speed(benchmarks: dict[str, dict]) -> dict | None:
             continue
         bars = [(side, values["median"], _colour(side)) for side, values in row["images_per_s"].items()]
         figures.append((row["case"], report_figures.speed_bars(bars, "training images/s, median")))
-    return {"figures": figures, "cost": cost, "operator": operator}
+    commits = dict.fromkeys(_commit(one["environment"]) for one in (training, cost, operator))
+    return {"figures": figures, "cost": cost, "operator": operator, "commits": list(commits)}
+
+
+def _commit(environment: dict) -> str:
+    return str(environment["git_commit"])[:7]
 
 
 def _colour(side: str) -> str:

@@ -108,14 +108,16 @@ def mean_curves(halves: dict[str, list[list[dict]]]) -> str:
     return as_svg(figure)
 
 
-def robustness(comparison: dict) -> str:
-    """Mean accuracy over the corruptions by severity, and accuracy under the attacks by budget."""
+def robustness(comparison: dict, levels: list[int]) -> str:
+    """Mean accuracy over the corruptions by severity (`levels`), and accuracy under the attacks by budget."""
     figure = new_figure(WIDTH, 3.0)
     corrupted, attacked = figure.subplots(1, 2, sharey=True)
+    corruptions = comparison.get("corruptions", {}).values()
     for half, colour, line in (("off", OFF, "--"), ("on", ON, "-")):
-        by_severity = [entry["by_severity"][half] for entry in comparison["corruptions"].values()]
         clean = comparison["clean"][half]["mean"]
-        corrupted.plot(range(6), [clean, *np.mean(by_severity, axis=0)], line, marker="o", color=colour, label=half)
+        if corruptions:
+            accuracy = [clean, *np.mean([entry["by_severity"][half] for entry in corruptions], axis=0)]
+            corrupted.plot([0, *levels], accuracy, line, marker="o", color=colour, label=half)
         for name, marker in (("fgsm", "s"), ("pgd", "^")):
             attack = comparison["attacks"].get(name)
             if attack:
@@ -129,7 +131,8 @@ def robustness(comparison: dict) -> str:
     corrupted.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes in (corrupted, attacked):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="x-small")
+        if axes.lines:
+            axes.legend(fontsize="x-small")
     return as_svg(figure)
 
 

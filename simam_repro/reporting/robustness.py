@@ -12,6 +12,7 @@ from simam_repro.data.transforms import eval_image
 from simam_repro.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corruption_rng
 from simam_repro.evaluation.robustness import Scope
 from simam_repro.evaluation.robustness_pairs import compare_robustness
+from simam_repro.evaluation.wording import outward
 from simam_repro.reporting.curves import COLOURS, MARKERS, OFF, ON, curves_path
 from simam_repro.reporting.style import STAND_IN_NOTE, new_figure, save_figure, set_title
 from simam_repro.storage import write_json
@@ -22,7 +23,7 @@ NO_PAIR = "no pair among the runs: two that differ in SimAM only, of one seed, w
 NOTES = (
     "on - off is in percentage points, with the 95 % t interval of its mean over the seeds (none for one seed). CE is "
     "the error with SimAM relative to that without, summed over the severities; mCE is its mean. The intervals of "
-    "single corruptions and budgets are not corrected for how many there are: only the mean is a claim. Accuracy under "
+    "single corruptions and budgets are not corrected for how many there are: only a mean is a claim. Accuracy under "
     "an attack bounds that in its ball from above."
 )
 
@@ -105,6 +106,7 @@ def _rows(comparison: dict) -> list[str]:
         for i, eps in enumerate(numbers["eps"]):
             means = {half: {"mean": np.mean([values[i] for values in numbers[half]])} for half in ("off", "on")}
             lines.append(_row(f"{name.upper()} {255 * eps:g}/255", {**means, "difference": numbers["difference"][i]}))
+        lines.append(_row(f"{name.upper()}, mean", numbers["mean"]))
     return lines
 
 
@@ -124,8 +126,8 @@ def _percent(value: float | None) -> str:
 def _interval(numbers: dict, form: str = ".1f") -> str:
     if numbers["t_interval"] is None:
         return ""
-    low, high = numbers["t_interval"]
-    return f" [{100 * low:{form}}, {100 * high:{form}}]"
+    low, high = outward(numbers["t_interval"], decimals=int(form[-2]))
+    return f" [{low:{form}}, {high:{form}}]"
 
 
 def _wrap(text: str) -> list[str]:
