@@ -164,17 +164,17 @@ def _sentence(comparison: dict, data: dict, scope: Scope) -> str:
     kinds, budgets = len(scope.corruptions), len(EPS)
     means = {}
     if kinds:
-        means[f"the mean over {kinds} corruption{'s' * (kinds > 1)}"] = comparison["mean_corruption"]
+        means[f"under {kinds} corruption{'s' * (kinds > 1)}, the mean"] = comparison["mean_corruption"]
     for name in scope.attacks:
-        means[f"{name.upper()}, the mean over {budgets} budgets"] = comparison["attacks"][name]["mean"]
-    said = [_one_mean(*mean, comparison["n"]) for mean in (means or {"clean images": comparison["clean"]}).items()]
+        means[f"under {name.upper()}, the mean over {budgets} budgets"] = comparison["attacks"][name]["mean"]
+    said = [_one_mean(*mean, comparison["n"]) for mean in (means or {"on clean images": comparison["clean"]}).items()]
     note = ["The data is a stand-in, so this is no evidence about SimAM."] if data["stand_in"] else []
     return " ".join(said + note)
 
 
 def _one_mean(what: str, numbers: dict, n: int) -> str:
     off, on, difference = (numbers[half]["mean"] for half in (*HALVES, "difference"))
-    told = f"Accuracy on {what}: {off:.2%} without SimAM, {on:.2%} with it"
+    told = f"Accuracy {what}: {off:.2%} without SimAM, {on:.2%} with it"
     over_seeds = numbers["difference"]["t_interval"]
     if over_seeds is None:
         runs = "one run each" if n == 1 else f"{n} pairs that all differ alike"
