@@ -125,9 +125,9 @@ def robustness(comparison: dict, levels: list[int]) -> str:
                 budgets = [0, *(255 * eps for eps in attack["eps"])]
                 label = f"{half}, {name.upper()}"
                 attacked.plot(budgets, accuracy, line, marker=marker, color=colour, label=label)
-    corrupted.set_xlabel("severity, mean of the corruptions")
+    corrupted.set_xlabel("severity of corruptions")
     corrupted.set_ylabel("accuracy")
-    attacked.set_xlabel("attack, largest change (1/255)")
+    attacked.set_xlabel("budget of attacks (1/255)")
     corrupted.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes in (corrupted, attacked):
         axes.grid(alpha=0.3)
