@@ -67,7 +67,12 @@ def _training(result: dict) -> str:
         [side, *(_spread(row["images_per_s"][side]) if side in row["images_per_s"] else "" for row in result["rows"])]
         for side in sides
     ]
-    return table(["images/s", *cases], rows)
+    return (
+        table(["images/s", *cases], rows)
+        + "\n\nA side is one process for all of its turns, and the pages of memory that a process happens to get move "
+        "it as a whole, by up to a half for TowerNet: two sides are told apart by more than their spread here. What "
+        "SimAM costs is measured below, with and without it in one process, in turns."
+    )
 
 
 def _cost(result: dict) -> str:
