@@ -21,10 +21,12 @@ import paddle  # noqa: E402
 from simam_repro.config import build_experiment  # noqa: E402
 from simam_repro.evaluation import InferenceEngine  # noqa: E402
 from simam_repro.models import build_model, simam  # noqa: E402
+from simam_repro.training.exchange import average_through_memory  # noqa: E402
 from simam_repro.training.metrics import EpochMeans  # noqa: E402
 from simam_repro.training.objective import Objective  # noqa: E402
+from simam_repro.training.parallel import join_ranks  # noqa: E402
 
-RANKS = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+RANKS = join_ranks()
 
 
 @functools.cache
@@ -32,7 +34,7 @@ def network_and_batch(network: str, size: int, batch: int, attention: str, fused
     paddle.seed(0)
     config = {"name": "bench", "model": {"backbone": network, "attention": attention, "fused": fused}}
     model = build_model(build_experiment(config).model, 16, size)
-    return model, paddle.randn([batch // RANKS, 3, size, size]), paddle.randint(0, 16, [batch // RANKS])
+    return model, paddle.randn([batch // RANKS.size, 3, size, size]), paddle.randint(0, 16, [batch // RANKS.size])
 
 
 @functools.cache
@@ -41,6 +43,8 @@ def trainer(*key):
     model = paddle.Model(network)
     momentum = paddle.optimizer.Momentum(0.01, 0.9, parameters=network.parameters(), weight_decay=1e-4)
     model.prepare(momentum, Objective(0.1), EpochMeans())
+    if RANKS.size > 1:
+        average_through_memory(model, RANKS)
 
     def step():
         return model.train_batch([images], [labels])

@@ -1,6 +1,10 @@
-"""scripts/_rank.py with networks that have no dropout, whose draws differ from rank to rank."""
+"""scripts/_rank.py with networks that have no dropout, whose draws differ from rank to rank.
+
+WITHOUT_MEMORY names the rank that cannot share memory, if any: gradients must go another way then, and only then.
+"""
 
 import importlib
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -21,8 +25,19 @@ def without_dropout(build):
     return build_model
 
 
+def not_allowed(*arguments):
+    raise PermissionError
+
+
 if __name__ == "__main__":
     sys.path[:0] = [str(SCRIPTS), str(SCRIPTS.parent)]
     fit = importlib.import_module("simam_repro.training.fit")
     fit.build_model = without_dropout(fit.build_model)
+    exchange = importlib.import_module("simam_repro.training.exchange")
+    exchanges, exchange_once = [], exchange.GradientExchange.__call__
+    exchange.GradientExchange.__call__ = lambda self: exchanges.append(exchange_once(self))
+    lacking = os.environ.get("WITHOUT_MEMORY")
+    if os.environ["PADDLE_TRAINER_ID"] == lacking:
+        exchange.mmap.mmap = not_allowed
     runpy.run_path(str(SCRIPTS / "_rank.py"), run_name="__main__")
+    assert bool(exchanges) == (lacking is None)

@@ -66,34 +66,40 @@ def test_shares_make_up_the_batches_of_one_process(images, ranks):
             assert len(batch) == one.batch_images(step) == shares[-1].batch_images(step)
 
 
-def test_the_gradient_is_the_mean_over_the_batch_however_it_is_shared(tmp_path, monkeypatch):
-    """Without dropout and BatchNorm two processes give the losses, metrics and weights of one, but for rounding."""
+@pytest.mark.parametrize(
+    "processes, without_memory",
+    [(2, None), (2, "1"), pytest.param(2, "0", marks=pytest.mark.slow), pytest.param(3, None, marks=pytest.mark.slow)],
+)
+def test_the_gradient_is_the_mean_over_the_batch_however_it_is_shared(processes, without_memory, tmp_path, monkeypatch):
+    """Without dropout and BatchNorm several processes give the losses, metrics and weights of one, but for rounding."""
     changes = [word for word in kill_test.EXPERIMENTS["alexnet"] if "=" in word]
-    # Shares of 3 and 2 images, in the last batch of 2 and 1; eval batches of 5 and 2. (Adam would blow up rounding.)
+    # Of two processes, shares of 3 and 2 images, in the last batch of 2 and 1. (Adam would blow up rounding.)
     changes += [
         "train.mixup_alpha=0", "optim.name=sgd", "optim.learning_rate=0.01", "data.batch_size=5",
-        "data.train_limit=13", "data.eval_limit=7",
+        "data.train_limit=13", "data.eval_limit=8",
     ]  # fmt: skip
     experiment = load_config(CONFIGS / "alexnet_simam.yaml", changes)
     monkeypatch.setattr(_launch, "RANK", Path(__file__).with_name("rank_without_dropout.py"))
+    if without_memory:
+        monkeypatch.setenv("WITHOUT_MEMORY", without_memory)
     data = prepare_data(experiment.data)
-    _launch.train_in_processes(2, experiment, RunFolder(tmp_path / "two"), data)
+    _launch.train_in_processes(processes, experiment, RunFolder(tmp_path / "several"), data)
     module = importlib.import_module("simam_repro.training.fit")
     monkeypatch.setattr(module, "build_model", without_dropout(module.build_model))
     fit(experiment, tmp_path / "one")
 
-    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
-    for ours, theirs in zip(two.read_metrics(), one.read_metrics(), strict=True):
+    one, several = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "several")
+    for ours, theirs in zip(several.read_metrics(), one.read_metrics(), strict=True):
         assert ours.pop("evaluated_on") == theirs.pop("evaluated_on") == "eval"
         numbers = {key: value for key, value in theirs.items() if "seconds" not in key and "per_s" not in key}
         assert {key: ours[key] for key in numbers} == pytest.approx(numbers, rel=1e-5)
-    weights = [load_file(run.last / WEIGHTS) for run in (one, two)]
+    weights = [load_file(run.last / WEIGHTS) for run in (one, several)]
     for name, value in weights[0].items():
         np.testing.assert_allclose(weights[1][name], value, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(two.read_predictions().logits_best, one.read_predictions().logits_best, atol=1e-4)
-    assert two.read_result()["nproc"] == read_json(two.environment)["nproc"] == 2
+    np.testing.assert_allclose(several.read_predictions().logits_best, one.read_predictions().logits_best, atol=1e-4)
+    assert several.read_result()["nproc"] == read_json(several.environment)["nproc"] == processes
     assert one.read_result()["nproc"] == read_json(one.environment)["nproc"] == 1
-    assert {path.name for path in two.path.iterdir()} == {path.name for path in one.path.iterdir()}
+    assert {path.name for path in several.path.iterdir()} == {path.name for path in one.path.iterdir()}
 
 
 @pytest.mark.parametrize(

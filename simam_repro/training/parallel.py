@@ -1,10 +1,10 @@
 """Several processes that train one network (data parallel): who they are and what they tell each other.
 
 Each process ("rank") has its share of every batch. hapi, where Paddle's environment says that there are several, makes
-the network a `paddle.DataParallel`, which averages the gradients over the ranks. What hapi and DataParallel leave to
-each rank is done here and in the callbacks: shares of different sizes, the running statistics of BatchNorm, losses and
-metrics, and stopping. After each step all ranks hold the same weights, statistics and sums, so the first can write
-them for all.
+the network a `paddle.DataParallel`, which averages the gradients over the ranks (on the CPU of one machine exchange.py
+does it instead). What hapi and DataParallel leave to each rank is done here and in the callbacks: shares of different
+sizes, the running statistics of BatchNorm, losses and metrics, and stopping. After each step all ranks hold the same
+weights, statistics and sums, so the first can write them for all.
 """
 
 import contextlib
