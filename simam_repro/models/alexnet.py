@@ -4,7 +4,8 @@ import paddle
 from paddle import nn
 
 from simam_repro.models.conv import Conv2D, Sequential
-from simam_repro.models.pool import MaxPool2D
+from simam_repro.models.linear import Linear
+from simam_repro.models.pool import AdaptiveAvgPool2D, MaxPool2D
 
 
 class AlexNet(nn.Layer):
@@ -32,15 +33,15 @@ class AlexNet(nn.Layer):
             nn.ReLU(),
             MaxPool2D(3, stride=2),
         )
-        self.average = nn.AdaptiveAvgPool2D(3)
+        self.average = AdaptiveAvgPool2D(3)
         self.classifier = nn.Sequential(
-            nn.Linear(3 * 3 * 128, 2048),
+            Linear(3 * 3 * 128, 2048),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(2048, 2048),
+            Linear(2048, 2048),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(2048, num_classes),
+            Linear(2048, num_classes),
         )
 
     def forward(self, images):
