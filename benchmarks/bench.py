@@ -17,7 +17,7 @@ from report import write_report  # noqa: E402
 from workers import torch_python  # noqa: E402
 
 # Turns of each side: more where a turn is short.
-BENCHMARKS = {"simam_operator": 6, "training": 5, "cost": 5, "inference": 5, "memory": 5, "loaders": 9, "processes": 3}
+BENCHMARKS = {"simam_operator": 6, "training": 6, "cost": 5, "inference": 6, "memory": 5, "loaders": 9, "processes": 3}
 # Each benchmark in a process of its own, which ends with it: its memory and threads trouble no other.
 RUN_ONE = """
 import json, sys

@@ -7,7 +7,7 @@ import json
 import sys
 
 from training import NETWORKS, OFF, ON
-from workers import groups, spread, torch_python
+from workers import spread, torch_python, turns
 
 SIDES = {
     "Paddle eager": ("paddle", "infer", {}),
@@ -20,24 +20,25 @@ def measure(repeats: int) -> dict:
     makers = {"paddle": {"program": "paddle_worker.py"}}
     if torch_python():
         makers["torch"] = {"program": "torch_worker.py", "python": torch_python()}
-    with groups(**makers) as made:
-        rows = [
-            {"case": f"{title}, {words}", **_speeds({**network, **attention}, made, repeats)}
-            for title, network in NETWORKS.items()
-            for words, attention in (("SimAM", ON), ("without SimAM", OFF))
-        ]
+    cases = {
+        f"{title}, {words}": {**network, **attention}
+        for title, network in NETWORKS.items()
+        for words, attention in (("SimAM", ON), ("without SimAM", OFF))
+    }
+    speeds = {title: {name: [] for name, (group, *_) in SIDES.items() if group in makers} for title in cases}
+    for _, made in turns(repeats, **makers):
+        for title, case in cases.items():
+            for name, values in speeds[title].items():
+                group, what, options = SIDES[name]
+                seconds = made[group].run(what=what, **case, **options)["seconds"]
+                values.append(case["batch"] * case["steps"] / seconds)
+    rows = [{"case": title, **_row(values)} for title, values in speeds.items()]
     return {"title": "Inference engines with synthetic images, images/s", "rows": rows}
 
 
-def _speeds(case: dict, made: dict, repeats: int) -> dict:
-    sides = {name: side for name, side in SIDES.items() if side[0] in made}
-    speeds = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, (group, what, options) in sides.items():
-            seconds = made[group].run(what=what, **case, **options)["seconds"]
-            speeds[name].append(case["batch"] * case["steps"] / seconds)
+def _row(speeds: dict[str, list[float]]) -> dict:
     row = {name: spread(values) for name, values in speeds.items()}
-    for other in [name for name in sides if name != "inference engine"]:
+    for other in [name for name in speeds if name != "inference engine"]:
         # Each turn by itself: what else the machine does slows both sides of a turn.
         ratios = [ours / theirs for ours, theirs in zip(speeds["inference engine"], speeds[other])]
         row[f"engine / {other}"] = spread(ratios)

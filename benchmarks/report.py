@@ -69,9 +69,9 @@ def _training(result: dict) -> str:
     ]
     return (
         table(["images/s", *cases], rows)
-        + "\n\nA side is one process for all of its turns, and the same work differs between processes (perhaps by the "
-        "pages of memory they get), by up to a half for TowerNet: two sides are told apart by more than their spread "
-        "here. What SimAM costs is measured below, with and without it in one process, in turns."
+        + "\n\nThe processes of every side start anew each second turn: the same work takes one process longer than "
+        "another, up to half as long again with TowerNet. What SimAM costs is measured below, with and without it in "
+        "one process, in turns."
     )
 
 

@@ -4,7 +4,7 @@ A training step is forward, loss, backward, optimizer, and the step's loss, cros
 on Paddle's side `paddle.Model.train_batch`. Images are in memory: what loading costs is loaders.py's to say.
 """
 
-from workers import groups, spread, torch_python
+from workers import spread, torch_python, turns
 
 NETWORKS = {
     "TowerNet": {"network": "towernet", "size": 256, "batch": 32, "steps": 2},
@@ -23,15 +23,27 @@ def measure(repeats: int) -> dict:
     makers = {"stock": stock, "ours": paddle, "ours, 2 processes": {**paddle, **two}}
     if torch_python():
         makers |= {"torch": torch, "torch, 2 processes": {**torch, **two}}
-    rows = []
-    with groups(**makers) as made:
-        for title, network in NETWORKS.items():
-            for what in ("train", "infer"):
-                rows += _rows(title, {"what": what, **network}, made, repeats)
+    cases = {
+        f"{title}, {name}": {"what": what, **network}
+        for title, network in NETWORKS.items()
+        for what, name in (("train", "training"), ("infer", "inference"))
+    }
+    speeds: dict[str, dict[str, list[float]]] = {title: {} for title in cases}
+    for turn, made in turns(repeats, **makers):
+        for title, case in cases.items():
+            for side, (group, options) in _sides(case).items():
+                if group in made and not (turn and side in SLOW):
+                    seconds = made[group].run(**case, **options)["seconds"]
+                    speeds[title].setdefault(side, []).append(case["batch"] * case["steps"] / seconds)
+    rows = [
+        {"case": title, "images_per_s": {side: spread(values) for side, values in sides.items()}}
+        for title, sides in speeds.items()
+    ]
     return {"title": "Training and inference with synthetic images, images/s", "rows": rows}
 
 
-def _rows(title: str, case: dict, made: dict, repeats: int) -> list[dict]:
+def _sides(case: dict) -> dict:
+    """Name: (group, options of a case)."""
     sides = {
         "Paddle as it comes, SimAM": ("stock", {**ON, "fused": False}),
         "Paddle as it comes, without SimAM": ("stock", {**OFF, "fused": False}),
@@ -47,17 +59,4 @@ def _rows(title: str, case: dict, made: dict, repeats: int) -> list[dict]:
     }
     if case["what"] == "infer":  # processes do not help each other there
         sides = {name: side for name, side in sides.items() if "2 processes" not in name}
-    sides = {name: (made[group], options) for name, (group, options) in sides.items() if group in made}
-    speeds = {name: [] for name in sides}
-    for turn in range(repeats):
-        for name, (group, options) in sides.items():
-            if turn and name in SLOW:
-                continue
-            seconds = group.run(**case, **options)["seconds"]
-            speeds[name].append(case["batch"] * case["steps"] / seconds)
-    return [
-        {
-            "case": f"{title}, {'training' if case['what'] == 'train' else 'inference'}",
-            "images_per_s": {name: spread(values) for name, values in speeds.items()},
-        }
-    ]
+    return sides

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+TURNS_OF_A_PROCESS = 2
 # Of the process that starts the workers: each worker gets its own.
 SETTINGS = (
     "FLAGS_paddle_num_threads", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES",
@@ -79,6 +80,17 @@ def groups(**makers):
             made[name] = Group(**options)
             stack.callback(made[name].close)
         yield made
+
+
+def turns(repeats: int, **makers):
+    """(number, groups) for each of `repeats` turns; the groups start anew every TURNS_OF_A_PROCESS turns.
+
+    The same work takes one process longer than another, for as long as it lives (perhaps by its pages of memory).
+    """
+    for first in range(0, repeats, TURNS_OF_A_PROCESS):
+        with groups(**makers) as made:
+            for turn in range(first, min(first + TURNS_OF_A_PROCESS, repeats)):
+                yield turn, made
 
 
 def serve(run) -> None:
