@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(Path(__file__).parent)]
 
 from _process import prepare_process  # noqa: E402
-from workers import serve  # noqa: E402
+from workers import serve, warmed_up  # noqa: E402
 
 if "STOCK" not in os.environ:
     prepare_process()
@@ -49,8 +49,7 @@ def trainer(*key):
     def step():
         return model.train_batch([images], [labels])
 
-    step()
-    return step
+    return warmed_up(step)
 
 
 @functools.cache
@@ -62,15 +61,14 @@ def predictor(*key):
         with paddle.no_grad():
             return network(images).numpy()
 
-    predict()
-    return predict
+    return warmed_up(predict)
 
 
 @functools.cache
 def engine(*key):
     network, images, _ = network_and_batch(*key)
     predictor = InferenceEngine(network, images.shape[2])
-    return lambda: predictor(images).numpy()
+    return warmed_up(lambda: predictor(images).numpy())
 
 
 @functools.cache
@@ -95,7 +93,7 @@ def clones(shape):
 
 def run(what: str, steps: int, network="", size=0, batch=0, attention="none", fused=True, shape=(), implementation="",
         length=1):  # fmt: skip
-    """Seconds for `steps` repetitions, after one that is not counted; a network's first call does it."""
+    """Seconds for `steps` repetitions, after warming up."""
     if what == "op":
         shape = tuple(shape)
         work = functools.partial(clones, shape) if implementation == "clones" else functools.partial(

@@ -7,7 +7,7 @@ import time
 import torch
 import torch_networks
 from torch.nn import functional as F
-from workers import serve
+from workers import serve, warmed_up
 
 RANKS = int(os.environ.get("WORLD_SIZE", "1"))
 BUILD = {"towernet": torch_networks.towernet, "alexnet": torch_networks.alexnet}
@@ -43,8 +43,7 @@ def trainer(*key):
         with torch.no_grad():
             return loss.item(), F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).sum().item()
 
-    step()
-    return step
+    return warmed_up(step)
 
 
 @functools.cache
@@ -56,8 +55,7 @@ def predictor(*key):
         with torch.no_grad():
             return model(images).numpy()
 
-    predict()
-    return predict
+    return warmed_up(predict)
 
 
 @functools.cache
@@ -90,7 +88,7 @@ def clones(shape):
 
 
 def run(what, steps, mode="eager", network="", size=0, batch=0, attention="none", shape=(), length=1):
-    """Seconds for `steps` repetitions, after one that is not counted; a network's first call does it."""
+    """Seconds for `steps` repetitions, after warming up."""
     if what == "op":
         shape = tuple(shape)
         work = functools.partial(clones, shape) if mode == "clones" else functools.partial(chain, shape, mode, length)

@@ -7,8 +7,8 @@ on Paddle's side `paddle.Model.train_batch`. Images are in memory: what loading 
 from workers import spread, torch_python, turns
 
 NETWORKS = {
-    "TowerNet": {"network": "towernet", "size": 256, "batch": 32, "steps": 2},
-    "AlexNet": {"network": "alexnet", "size": 128, "batch": 128, "steps": 4},
+    "TowerNet": {"network": "towernet", "size": 256, "batch": 32, "steps": 4},
+    "AlexNet": {"network": "alexnet", "size": 128, "batch": 128, "steps": 8},
 }
 ON, OFF = {"attention": "simam"}, {"attention": "none"}
 # What nobody would wait for twice; one turn of each.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TURNS_OF_A_PROCESS = 2
+WARM_UP_CALLS = 8
 # Of the process that starts the workers: each worker gets its own.
 SETTINGS = (
     "FLAGS_paddle_num_threads", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES",
@@ -91,6 +92,13 @@ def turns(repeats: int, **makers):
         with groups(**makers) as made:
             for turn in range(first, min(first + TURNS_OF_A_PROCESS, repeats)):
                 yield turn, made
+
+
+def warmed_up(work):
+    """`work`, after as many calls as a process's memory takes to grow to what it needs (five or six)."""
+    for _ in range(WARM_UP_CALLS):
+        work()
+    return work
 
 
 def serve(run) -> None:
