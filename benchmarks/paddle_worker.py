@@ -55,9 +55,9 @@ def trainer(*key):
 @functools.cache
 def predictor(*key):
     network, images, _ = network_and_batch(*key)
-    network.eval()
 
     def predict():
+        network.eval()  # it may be one that a trainer has
         with paddle.no_grad():
             return network(images).numpy()
 

@@ -49,9 +49,9 @@ def trainer(*key):
 @functools.cache
 def predictor(*key):
     model, images, _ = network_and_batch(*key)
-    model.eval()
 
     def predict():
+        model.eval()  # it may be one that a trainer has
         with torch.no_grad():
             return model(images).numpy()
 
