@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(Path(__file__).parent)]
 
 from _process import prepare_process  # noqa: E402
-from workers import serve, warmed_up  # noqa: E402
+from workers import awake, serve, warmed_up  # noqa: E402
 
 if "STOCK" not in os.environ:
     prepare_process()
@@ -98,9 +98,10 @@ def run(what: str, steps: int, network="", size=0, batch=0, attention="none", fu
         shape = tuple(shape)
         work = functools.partial(clones, shape) if implementation == "clones" else functools.partial(
             chain, shape, implementation, length)  # fmt: skip
-        work()
+        awake(work)
     else:
         work = {"train": trainer, "infer": predictor, "engine": engine}[what](network, size, batch, attention, fused)
+        work()  # as `awake`; processes that work together must agree on the number of calls
     began = time.perf_counter()
     for _ in range(steps):
         work()

@@ -7,7 +7,7 @@ import time
 import torch
 import torch_networks
 from torch.nn import functional as F
-from workers import serve, warmed_up
+from workers import awake, serve, warmed_up
 
 RANKS = int(os.environ.get("WORLD_SIZE", "1"))
 BUILD = {"towernet": torch_networks.towernet, "alexnet": torch_networks.alexnet}
@@ -92,9 +92,10 @@ def run(what, steps, mode="eager", network="", size=0, batch=0, attention="none"
     if what == "op":
         shape = tuple(shape)
         work = functools.partial(clones, shape) if mode == "clones" else functools.partial(chain, shape, mode, length)
-        work()
+        awake(work)
     else:
         work = {"train": trainer, "infer": predictor}[what](network, size, batch, attention, mode)
+        work()  # as `awake`; processes that work together must agree on the number of calls
     began = time.perf_counter()
     for _ in range(steps):
         work()

@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TURNS_OF_A_PROCESS = 2
 WARM_UP_CALLS = 8
-# After each case: MKL's idle threads keep a processor busy for 0.2 s, which would be the next one's.
+# When another group is next: MKL's idle threads keep a processor busy for 0.2 s, which would be that one's.
 PAUSE_S = 0.3
 # Of the process that starts the workers: each worker gets its own.
 SETTINGS = (
@@ -31,6 +31,8 @@ def torch_python() -> str | None:
 
 class Group:
     """`processes` workers that do a case together, data-parallel where there are several."""
+
+    last: "Group | None" = None  # that had a case
 
     def __init__(self, program: str, *, python: str = sys.executable, processes: int = 1, environment=None):
         clean = {name: value for name, value in os.environ.items() if name not in SETTINGS}
@@ -57,11 +59,13 @@ class Group:
 
     def run(self, **case) -> dict:
         """The slowest worker's answer to `case`; raises RuntimeError when one of them died."""
+        if Group.last is not self:
+            time.sleep(PAUSE_S)
+            Group.last = self
         for worker in self._workers:
             worker.stdin.write(json.dumps(case) + "\n")
             worker.stdin.flush()
         answers = [self._answer(worker) for worker in self._workers]
-        time.sleep(PAUSE_S)
         return max(answers, key=lambda answer: answer["seconds"])
 
     def _answer(self, worker) -> dict:
@@ -103,6 +107,13 @@ def warmed_up(work):
     for _ in range(WARM_UP_CALLS):
         work()
     return work
+
+
+def awake(work) -> None:
+    """Call it for a tenth of a second: after a pause threads and processors are slow at first."""
+    end = time.monotonic() + 0.1
+    while time.monotonic() < end:
+        work()
 
 
 def serve(run) -> None:
