@@ -160,7 +160,7 @@ data-cifar: $(READY)  ## find or download, verify and unpack CIFAR-10
 visualdl: $(READY)  ## serve the curves of runs/ (RUNS=folder, PORT=8040)
 	$(VENV)/bin/visualdl --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
 
-bench: $(READY)  ## measure speed and memory, with PyTorch beside it if BENCH_TORCH_PYTHON names one (20 minutes)
+bench: $(READY)  ## measure speed and memory, with PyTorch beside it if BENCH_TORCH_PYTHON names one (45 minutes)
 	$(PY) benchmarks/bench.py $(ARGS)
 
 lock: $(READY)  ## resolve the lock files anew (needs the network)
