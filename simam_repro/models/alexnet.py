@@ -4,7 +4,6 @@ import paddle
 from paddle import nn
 
 from simam_repro.models.conv import Conv2D, Sequential
-from simam_repro.models.linear import Linear
 from simam_repro.models.pool import AdaptiveAvgPool2D, MaxPool2D
 
 
@@ -35,13 +34,13 @@ class AlexNet(nn.Layer):
         )
         self.average = AdaptiveAvgPool2D(3)
         self.classifier = nn.Sequential(
-            Linear(3 * 3 * 128, 2048),
+            nn.Linear(3 * 3 * 128, 2048),
             nn.ReLU(),
             nn.Dropout(dropout),
-            Linear(2048, 2048),
+            nn.Linear(2048, 2048),
             nn.ReLU(),
             nn.Dropout(dropout),
-            Linear(2048, num_classes),
+            nn.Linear(2048, num_classes),
         )
 
     def forward(self, images):

@@ -10,7 +10,6 @@ from simam_repro.models import backbones
 from simam_repro.models.alexnet import AlexNet
 from simam_repro.models.attention import attach_attention
 from simam_repro.models.conv import Conv2D
-from simam_repro.models.linear import Linear
 from simam_repro.models.pool import MaxPool2D
 from simam_repro.models.towernet import TowerNet
 
@@ -52,7 +51,7 @@ def build_model(model_config, num_classes: int, image_size: int) -> nn.Layer:
     backbone = BACKBONES[model_config.backbone]
     network = backbone.build(num_classes)
     for layer in network.sublayers():
-        if isinstance(layer, (Conv2D, Linear, MaxPool2D)):
+        if isinstance(layer, (Conv2D, MaxPool2D)):
             layer.fused = model_config.fused
     attach_attention(backbone.attention_points(network), model_config)
     return network

@@ -13,12 +13,11 @@ from simam_repro.ops.fused import (
     max_pool,
     pools,
     runs_in_place,
-    steps_on_cpu,
     traced_whole,
     usable,
 )  # fmt: skip
 
 __all__ = [
     "add_bias_in_place", "convolve", "convolves", "fused_simam", "load", "max_pool", "pools", "runs_in_place",
-    "steps_on_cpu", "traced_whole", "usable",
+    "traced_whole", "usable",
 ]  # fmt: skip

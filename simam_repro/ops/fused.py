@@ -109,11 +109,6 @@ def runs_in_place(x) -> bool:
     return paddle.in_dynamic_mode() and x.ndim == 4 and usable(x)
 
 
-def steps_on_cpu(x) -> bool:
-    """Whether operations on x run on the CPU one by one, as they are called."""
-    return paddle.in_dynamic_mode() and _on_cpu(x)
-
-
 def add_bias_in_place(x, bias, relu: bool = False):
     """x[n, c, :, :] += bias[c], and x = max(x, 0) if asked; differentiable once.
 
