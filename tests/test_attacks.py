@@ -5,8 +5,9 @@ import paddle
 import pytest
 from paddle import nn
 
+from simam_repro.config import Model
 from simam_repro.evaluation.attacks import PixelSpace, fgsm, input_gradient, pgd
-from simam_repro.models import SimAM
+from simam_repro.models import SimAM, build_model
 
 
 class Tiny(nn.Layer):
@@ -118,3 +119,17 @@ def test_pgd_begins_where_it_is_told_and_steps_as_stated(monkeypatch):
     assert value == pytest.approx(0.5 + (-0.8 + 0.5) * eps)
     (other,) = set(pgd(Flat(), images, paddle.to_tensor([0]), eps, start).numpy().ravel())
     assert other == pytest.approx(0.5 - eps)
+
+
+@pytest.mark.parametrize("backbone", ["alexnet", "towernet"])
+def test_the_networks_give_images_the_same_gradient_with_the_compiled_operators_and_without(backbone):
+    networks = [
+        build_model(Model(backbone=backbone, attention="simam", fused=fused), 4, 128) for fused in (True, False)
+    ]
+    networks[1].set_state_dict(networks[0].state_dict())
+    images = paddle.to_tensor(np.random.default_rng(0).uniform(-1, 1, (2, 3, 128, 128)).astype(np.float32))
+    for network in networks:
+        network.eval()
+    fused, plain = (input_gradient(network, images, paddle.to_tensor([1, 3])).numpy() for network in networks)
+    np.testing.assert_allclose(fused, plain, rtol=0, atol=1e-3 * np.abs(plain).max())
+    assert plain.any()

@@ -42,8 +42,10 @@ def test_every_rank_gets_the_mean_however_slow_another_is(size):
     memory = mmap.mmap(-1, 4 * size * sum(gradient.size for gradient in gradients[0][0]))
     barrier = threading.Barrier(size)
 
+    networks = [parameters_with(gradients[0][rank]) for rank in range(size)]
+
     def train(rank):
-        parameters = parameters_with(gradients[0][rank])
+        parameters = networks[rank]
         exchange = GradientExchange(parameters, Threads(rank, size, barrier), memory)
         means = []
         for step in range(steps):

@@ -189,6 +189,8 @@ def test_adaptive_average(size, shape):
     x = values(shape)
     for one, other in zip(run(AdaptiveAvgPool2D(size), x), run(nn.AdaptiveAvgPool2D(size), x), strict=True):
         np.testing.assert_array_equal(one, other)
+    tensor = paddle.to_tensor(x)
+    assert (AdaptiveAvgPool2D(size)(tensor) is tensor) == (shape[2:] == (size if isinstance(size, tuple) else (3, 3)))
 
 
 @pytest.mark.parametrize("attention", ["none", "simam"])
