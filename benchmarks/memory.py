@@ -1,7 +1,7 @@
 """Peak memory of a training process: what SimAM adds, and what the allocator settings cost."""
 
 from training import NETWORKS, OFF, ON
-from workers import Group, spread
+from workers import groups, spread
 
 SETTINGS = {"with the allocator settings": {}, "without": {"GLIBC_TUNABLES": ""}}
 SWITCHES = {"SimAM on": ON, "SimAM off": OFF}
@@ -36,8 +36,5 @@ def measure(repeats: int) -> dict:
 
 
 def _peak(network: dict, options: dict, environment: dict) -> float:
-    group = Group("paddle_worker.py", environment=environment)
-    try:
-        return group.run(what="train", **{**network, "steps": 5}, **options)["peak_mib"]
-    finally:
-        group.close()
+    with groups(one={"program": "paddle_worker.py", "environment": environment}) as made:
+        return made["one"].run(what="train", **{**network, "steps": 5}, **options)["peak_mib"]

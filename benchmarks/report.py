@@ -69,9 +69,9 @@ def _training(result: dict) -> str:
     ]
     return (
         table(["images/s", *cases], rows)
-        + "\n\nThe processes of every side of several turns start anew each second turn: the same work takes one process longer than "
-        "another, up to half as long again with TowerNet. What SimAM costs is measured below, with and without it in "
-        "one process, in turns."
+        + "\n\nThe processes of every side of several turns start anew each second turn: the same work takes one "
+        "process longer than another, up to half as long again with TowerNet. What SimAM costs is measured below, with "
+        "and without it in one process, in turns."
     )
 
 

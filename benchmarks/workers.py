@@ -57,6 +57,11 @@ class Group:
                 )  # fmt: skip
             )
 
+    def wait(self) -> None:
+        """Until all workers have started."""
+        for worker in self._workers:
+            self._answer(worker)
+
     def run(self, **case) -> dict:
         """The slowest worker's answer to `case`; raises RuntimeError when one of them died."""
         if Group.last is not self:
@@ -88,6 +93,8 @@ def groups(**makers):
         for name, options in makers.items():
             made[name] = Group(**options)
             stack.callback(made[name].close)
+        for group in made.values():  # none starts while another is measured
+            group.wait()
         yield made
 
 
@@ -117,7 +124,8 @@ def awake(work) -> None:
 
 
 def serve(run) -> None:
-    """The worker's side: answer each case with `run(**case)`."""
+    """The worker's side: tell that it has started, and answer each case with `run(**case)`."""
+    print("\n{}", flush=True)
     for line in sys.stdin:
         print("\n" + json.dumps(run(**json.loads(line))), flush=True)
 
