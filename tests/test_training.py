@@ -125,6 +125,19 @@ def test_recorded_eval_is_the_mean_over_all_predictions(trained, which):
     assert result[which]["eval_acc"] == pytest.approx((logits.argmax(1) == predictions.labels).mean(), abs=1e-12)
 
 
+def test_the_originals_metric_weighs_batches_alike(trained):
+    run, _ = trained
+    predictions, record = run.read_predictions(), run.read_metrics()[-1]
+    hits = predictions.logits_final.argmax(1) == predictions.labels
+    losses = cross_entropy(predictions.logits_final, predictions.labels)
+    size = run.read_experiment().data.batch_size
+    assert EVAL % size, "the last batch is a smaller one"
+    batches = [slice(start, start + size) for start in range(0, EVAL, size)]
+    assert record["eval_batch_mean_acc"] == pytest.approx(np.mean([hits[batch].mean() for batch in batches]))
+    scaled = sum(losses[batch].mean() for batch in batches) * size / EVAL
+    assert record["eval_scaled_loss"] == pytest.approx(scaled, rel=1e-5)
+
+
 def test_train_loss_is_the_mean_over_all_samples_not_batches(trained):
     # Without label smoothing the objective is the plain cross-entropy, which is summed sample by sample.
     for record in trained[0].read_metrics():

@@ -30,6 +30,25 @@ class EpochSoFar:
     wait_seconds: float = 0.0
 
 
+@dataclass
+class BatchMeans:
+    """The evaluation as the original AlexNet experiment reports it, from one value per batch.
+
+    Its accuracy is the unweighted mean over the batches, so an image of a smaller last batch counts more. Its loss is
+    the sum of the batches' mean objectives (label smoothing included) times the batch size over the number of images.
+    """
+
+    batches: int = 0
+    acc_sum: float = 0.0
+    loss_sum: float = 0.0
+
+    def add(self, hits: float, loss: float, images: int, batch_images: int) -> None:
+        """One batch: `hits` and the mean objective of the `images` of it that this rank has."""
+        self.batches += 1
+        self.acc_sum += hits / batch_images
+        self.loss_sum += loss * images / batch_images
+
+
 class Recorder(paddle.callbacks.Callback):
     """Counts epochs and steps from 1, seeds each step, and keeps `records`: the lines of metrics.jsonl.
 
@@ -37,7 +56,8 @@ class Recorder(paddle.callbacks.Callback):
     train_nll and eval_loss (plain cross-entropy), train_acc, eval_acc (fractions), all means over all
     samples; evaluated_on, whose samples those of eval_* are: "eval", or "validation" with data.validation_fraction;
     train_last_batch_loss, eval_last_batch_loss (the objective; what hapi, and so the original
-    experiments, would report); train_seconds, eval_seconds, train_images_per_s, eval_images_per_s;
+    experiments, would report); eval_batch_mean_acc and eval_scaled_loss, what the original AlexNet experiment reports
+    (see BatchMeans); train_seconds, eval_seconds, train_images_per_s, eval_images_per_s;
     train_wait_seconds, the part of train_seconds in which the network waited for images.
 
     `state()` is all of this as JSON values, at any moment between two batches; a Recorder made from it goes on.
@@ -141,19 +161,23 @@ class Recorder(paddle.callbacks.Callback):
 
     def on_eval_begin(self, logs=None):
         self._eval_began = time.perf_counter()
-
-    def on_eval_batch_begin(self, step, logs=None):
-        self._eval_images_before = self.model._metrics[0].count
+        self._eval_sums, self._eval_images, self._batch_means = np.zeros(2), 0, BatchMeans()
 
     def on_eval_batch_end(self, step, logs=None):
         means = self.model._metrics[0]  # hapi empties it before the end of the evaluation
-        self._eval_sums, self._eval_images = means.sums, means.count
+        self._last_batch_images = means.count - self._eval_images
+        hits = float(means.sums[1] - self._eval_sums[1])
+        batch_images = self.loaders.watched.batch_sampler.batch_images(self._batch_means.batches)
+        self._batch_means.add(hits, float(logs["loss"][0]), self._last_batch_images, batch_images)
+        self._eval_sums, self._eval_images = means.sums.copy(), means.count
 
     def on_eval_end(self, logs=None):
         so_far, ranks = self.so_far, self.ranks
-        images = len(self.loaders.watched.batch_sampler.indices)
+        sampler, batches = self.loaders.watched.batch_sampler, self._batch_means
+        images = len(sampler.indices)
         nll, accuracy = (ranks.total(self._eval_sums) / images).tolist()
-        last_loss = ranks.mean(float(logs["loss"][0]), self._eval_images - self._eval_images_before)
+        last_loss = ranks.mean(float(logs["loss"][0]), self._last_batch_images)
+        acc_sum, loss_sum = ranks.total([batches.acc_sum, batches.loss_sum]).tolist()
         seconds = time.perf_counter() - self._eval_began
         if not math.isfinite(nll):
             self.check_weights()
@@ -175,6 +199,8 @@ class Recorder(paddle.callbacks.Callback):
                 "eval_loss": nll,
                 "eval_acc": accuracy,
                 "eval_last_batch_loss": last_loss,
+                "eval_batch_mean_acc": acc_sum / batches.batches,
+                "eval_scaled_loss": loss_sum * sampler.batch_size / images,
                 "eval_seconds": seconds,
                 "eval_images_per_s": images / seconds,
             }
