@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "scripts")]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from report import write_report  # noqa: E402
 from workers import torch_python  # noqa: E402

@@ -10,13 +10,14 @@ from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import _cli  # noqa: E402
 from workers import serve  # noqa: E402
 
+from simam_repro import cli  # noqa: E402
+
 if "STOCK" not in os.environ:
-    _cli.prepare_process()
+    cli.prepare_process()
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
@@ -72,7 +73,7 @@ ONE_BY_ONE = {"caltech101_16": CaltechOneByOne, "cifar10": CifarOneByOne}
 def loader_of(name: str, workers: int | None, few: int):
     """(loader, what to call with the turn before it): the original's where `workers` is None."""
     config = load_config(ROOT / "configs" / f"{name}.yaml").data
-    data = prepare_data(config, _cli.archive_folders())
+    data = prepare_data(config, cli.archive_folders())
     if workers is not None:
         ours = build_loaders(data, config.model_copy(update={"num_workers": workers}), seed=0)
         return ours.train, ours.set_epoch

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from _process import prepare_process  # noqa: E402
 from workers import awake, serve, warmed_up  # noqa: E402
+
+from simam_repro.cli.process import prepare_process  # noqa: E402
 
 if "STOCK" not in os.environ:
     prepare_process()

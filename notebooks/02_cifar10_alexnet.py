@@ -19,10 +19,9 @@
 # the real thing.
 
 # %%
-from _setup import archive_folders, has_data, show
-
 import numpy as np
 import paddle
+from _setup import archive_folders, has_data, show
 
 from simam_repro.config import PROJECT_ROOT, load_config
 from simam_repro.data import build_loaders, prepare_data

@@ -8,10 +8,9 @@
 # step with numbers, and ends at the code. It needs no data and a few seconds of one processor core.
 
 # %%
-from _setup import show
-
 import numpy as np
 import paddle
+from _setup import show
 
 from simam_repro.data import shapes16
 from simam_repro.models import simam

@@ -4,12 +4,12 @@ import io
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import _cli  # noqa: E402
-import _process  # noqa: E402
+from simam_repro import cli  # noqa: E402
+from simam_repro.cli import process  # noqa: E402
 
-_process.set_paddle_defaults()
+process.set_paddle_defaults()
 
 from IPython.display import Image as Display  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -18,7 +18,7 @@ from simam_repro.config import PROJECT_ROOT  # noqa: E402
 from simam_repro.data.archives import Source, find  # noqa: E402
 
 WIDTH = 900  # pixels; notebooks are committed with their figures
-archive_folders = _cli.archive_folders()
+archive_folders = cli.archive_folders()
 
 
 def has_data(dataset: str, source: Source) -> bool:

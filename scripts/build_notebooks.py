@@ -7,9 +7,12 @@ import argparse
 import re
 from pathlib import Path
 
-import _cli
+import _checkout  # noqa: F401
 
-FOLDER = _cli.PROJECT_ROOT / "notebooks"
+from simam_repro import cli
+from simam_repro.config import PROJECT_ROOT
+
+FOLDER = PROJECT_ROOT / "notebooks"
 CELL_TIMEOUT = 600  # seconds
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|usr|opt|Users)\b")
 
@@ -22,20 +25,20 @@ def main():
         import jupytext
         import nbclient  # noqa: F401
     except ImportError as error:
-        raise _cli.UserError(f"{error}; `pip install -r requirements-notebooks.txt` brings it") from None
+        raise cli.UserError(f"{error}; `pip install -r requirements-notebooks.txt` brings it") from None
 
     from simam_repro.storage import write_text
 
     for source in arguments.sources or sorted(FOLDER.glob("[0-9]*.py")):
         if not source.is_file():
-            raise _cli.UserError(f"{source} does not exist")
+            raise cli.UserError(f"{source} does not exist")
         notebook = execute(jupytext.read(source), source.parent)
         found = problems(notebook.cells)
         if found:
-            raise _cli.RunError(f"{source.name}: an output has warnings or absolute paths:\n" + "\n".join(found))
+            raise cli.RunError(f"{source.name}: an output has warnings or absolute paths:\n" + "\n".join(found))
         target = source.with_suffix(".ipynb")
         write_text(target, jupytext.writes(notebook, fmt="ipynb") + "\n")
-        print(f"{_cli.relative(target)}  {target.stat().st_size / 1e3:.0f} kB")
+        print(f"{cli.relative(target)}  {target.stat().st_size / 1e3:.0f} kB")
 
 
 def execute(notebook, folder: Path):
@@ -68,4 +71,4 @@ def problems(cells) -> list[str]:
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    cli.run(main)

@@ -5,7 +5,10 @@ import argparse
 import shutil
 from pathlib import Path
 
-import _cli
+import _checkout  # noqa: F401
+
+from simam_repro import cli
+from simam_repro.config import PROJECT_ROOT
 
 
 def main():
@@ -13,9 +16,7 @@ def main():
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of sweeps: their complete runs"
     )
-    parser.add_argument(
-        "--to", type=Path, default=_cli.PROJECT_ROOT / "results", metavar="DIR", help="default: results/"
-    )
+    parser.add_argument("--to", type=Path, default=PROJECT_ROOT / "results", metavar="DIR", help="default: results/")
     arguments = parser.parse_args()
 
     from simam_repro.runs import RunFolder
@@ -41,7 +42,7 @@ def keep_run(run, target: Path) -> None:
     with atomic_folder(target) as temporary:
         for file in (run.config, run.environment, run.metrics, run.result):
             shutil.copy(file, temporary)
-    print(_cli.relative(target))
+    print(cli.relative(target))
 
 
 def keep_summaries(sweep: Path, target: Path) -> None:
@@ -50,8 +51,8 @@ def keep_summaries(sweep: Path, target: Path) -> None:
     for name in SUMMARIES:
         if (sweep / name).is_file():
             shutil.copy(sweep / name, target)
-            print(_cli.relative(target / name))
+            print(cli.relative(target / name))
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    cli.run(main)

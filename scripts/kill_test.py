@@ -15,7 +15,10 @@ import time
 import traceback
 from pathlib import Path
 
-import _cli
+import _checkout  # noqa: F401
+
+from simam_repro import cli
+from simam_repro.config import PROJECT_ROOT
 
 # Short runs on generated images. Both have mid-epoch checkpoints, an uneven last batch and shuffled, augmented images;
 # AlexNet has dropout, label smoothing, mixup and threads that make batches ahead.
@@ -174,8 +177,8 @@ def sweep(name: str, folder: Path, expected: dict, every: int = 1) -> list[tuple
 
 def kill_at_random(name: str, run_dir: Path, delay: float) -> bool:
     """Start training by its command line, kill it `delay` seconds after it took the folder; whether it was killed."""
-    command = [sys.executable, str(_cli.PROJECT_ROOT / "scripts/train.py"), *train_arguments(name, run_dir)]
-    process = subprocess.Popen(command, cwd=_cli.PROJECT_ROOT, stdout=subprocess.DEVNULL)
+    command = [sys.executable, str(PROJECT_ROOT / "scripts/train.py"), *train_arguments(name, run_dir)]
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.DEVNULL)
     lock = run_dir / ".lock"
     before = lock.stat().st_mtime_ns if lock.exists() else None
     while process.poll() is None and not (lock.exists() and lock.stat().st_mtime_ns != before):
@@ -200,7 +203,7 @@ def random_kills(name: str, folder: Path, expected: dict, kills: int, per_run: i
         command = [sys.executable, "scripts/train.py", *arguments]
         code = 0
         if not finished(run_dir):
-            code = subprocess.run(command, cwd=_cli.PROJECT_ROOT, stdout=subprocess.DEVNULL).returncode
+            code = subprocess.run(command, cwd=PROJECT_ROOT, stdout=subprocess.DEVNULL).returncode
         unlike = differences(expected, outcome(run_dir)) if code == 0 else [f"exit code {code}"]
         found += [(when, unlike) for when in phases]
         _report(f"{name}, run {number}", ", ".join(phases), unlike)
@@ -223,11 +226,9 @@ def table(found) -> dict:
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=EXPERIMENTS, help="one of the networks; default both")
-    parser.add_argument("--kills", type=_cli.positive, default=30, help="random kills of each network; default 30")
-    parser.add_argument(
-        "--every", type=_cli.positive, default=1, help="die at every N-th change of the disk; default 1"
-    )
-    parser.add_argument("--output", type=Path, default=_cli.PROJECT_ROOT / "results/kill_test.json")
+    parser.add_argument("--kills", type=cli.positive, default=30, help="random kills of each network; default 30")
+    parser.add_argument("--every", type=cli.positive, default=1, help="die at every N-th change of the disk; default 1")
+    parser.add_argument("--output", type=Path, default=PROJECT_ROOT / "results/kill_test.json")
     arguments = parser.parse_args()
 
     import simam_repro.reporting  # noqa: F401  for the forks
@@ -265,4 +266,4 @@ def main():
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    cli.run(main)

@@ -7,7 +7,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import _cli
+import _checkout  # noqa: F401
+
+from simam_repro import cli
+from simam_repro.config import PROJECT_ROOT
 
 HEADER = f"{'config':30s} {'parameters':>12s} {'GFLOPs':>8s} {'SimAM layers':>13s}  smoke run"
 
@@ -15,7 +18,7 @@ HEADER = f"{'config':30s} {'parameters':>12s} {'GFLOPs':>8s} {'SimAM layers':>13
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", metavar="TEXT", default="", help="configs whose name contains TEXT")
-    _cli.add_override_option(parser)
+    cli.add_override_option(parser)
     arguments = parser.parse_args()
 
     from simam_repro.device import select_device
@@ -25,10 +28,10 @@ def main():
     select_device("cpu")
     print(HEADER, flush=True)
     failed = []
-    for config in sorted((_cli.PROJECT_ROOT / "configs").glob("*.yaml")):
+    for config in sorted((PROJECT_ROOT / "configs").glob("*.yaml")):
         if arguments.only not in config.stem:
             continue
-        experiment = _cli.load_config(config, arguments.override)
+        experiment = cli.load_config(config, arguments.override)
         summary, attention = measure_network(experiment)
         print(
             f"{experiment.name:30s} {summary.parameters:12,d} {summary.flops / 1e9:8.2f} {attention:13d}  ",
@@ -47,7 +50,7 @@ def smoke_run(config: Path, overrides) -> tuple[str, bool]:
     options = [part for override in overrides for part in ("-o", override)]
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, _cli.PROJECT_ROOT / "scripts/train.py", "-c", config, "--smoke", *options]
+        command = [sys.executable, PROJECT_ROOT / "scripts/train.py", "-c", config, "--smoke", *options]
         done = subprocess.run([*command, "--run-dir", Path(folder) / "run"], capture_output=True, text=True)
     if done.returncode:
         return f"FAILED: {(done.stderr.strip().splitlines() or [f'exit code {done.returncode}'])[-1]}", False
@@ -55,4 +58,4 @@ def smoke_run(config: Path, overrides) -> tuple[str, bool]:
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    cli.run(main)

@@ -3,13 +3,16 @@
 import argparse
 from pathlib import Path
 
-import _cli
+import _checkout  # noqa: F401
+
+from simam_repro import cli
+from simam_repro.config import PROJECT_ROOT
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--results", type=Path, default=_cli.PROJECT_ROOT / "results", metavar="DIR", help="default: results/"
+        "--results", type=Path, default=PROJECT_ROOT / "results", metavar="DIR", help="default: results/"
     )
     parser.add_argument("--output", type=Path, metavar="HTML", help="default: report.html in the results")
     parser.add_argument("--readme", type=Path, action="append", metavar="FILE", help="default: both READMEs")
@@ -23,11 +26,11 @@ def main():
         raise UserError(f"{arguments.results} is no folder of results")
     output = arguments.output or arguments.results / "report.html"
     write_report(output, arguments.results)
-    readmes = arguments.readme or sorted(_cli.PROJECT_ROOT.glob("README*.md"))
+    readmes = arguments.readme or sorted(PROJECT_ROOT.glob("README*.md"))
     for readme in readmes:
         update_readme(readme, arguments.results)
-    print(f"{_cli.relative(output)}; the table of {', '.join(str(_cli.relative(readme)) for readme in readmes)}")
+    print(f"{cli.relative(output)}; the table of {', '.join(str(cli.relative(readme)) for readme in readmes)}")
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    cli.run(main)

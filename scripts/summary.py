@@ -1,36 +1,6 @@
 """The layers of a config's network with parameters, FLOPs and memory; needs no data."""
 
-import argparse
-
-import _cli
-
-
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__)
-    _cli.add_config_options(parser, required=False)
-    parser.add_argument("--all", action="store_true", help="a line for each config in configs/ instead")
-    arguments = parser.parse_args()
-    if arguments.all == bool(arguments.config):
-        parser.error("give either -c CONFIG or --all")
-    return arguments
-
-
-def main():
-    arguments = parse_arguments()
-    if arguments.config:
-        experiment = _cli.load_config(arguments.config, arguments.override)
-
-    from simam_repro.device import select_device
-    from simam_repro.reporting import find_configs, network_table, overview_table
-
-    # Counting needs no speed, and on a GPU it could get in the way of a training.
-    select_device("cpu")
-    if arguments.config:
-        print(network_table(experiment))
-    else:
-        configs = find_configs(_cli.PROJECT_ROOT / "configs")
-        print(overview_table([_cli.load_config(config, arguments.override) for config in configs]))
-
+import _checkout
 
 if __name__ == "__main__":
-    _cli.run(main)
+    _checkout.run_command("summary")

@@ -1,4 +1,4 @@
-"""scripts/_rank.py with networks that have no dropout, whose draws differ from rank to rank.
+"""simam_repro/cli/rank.py with networks that have no dropout, whose draws differ from rank to rank.
 
 WITHOUT_MEMORY names the rank that cannot share memory, if any: gradients must go another way then, and only then.
 """
@@ -9,7 +9,7 @@ import runpy
 import sys
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def without_dropout(build):
@@ -30,7 +30,7 @@ def not_allowed(*arguments):
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(SCRIPTS), str(SCRIPTS.parent)]
+    sys.path.insert(0, str(ROOT))
     fit = importlib.import_module("simam_repro.training.fit")
     fit.build_model = without_dropout(fit.build_model)
     exchange = importlib.import_module("simam_repro.training.exchange")
@@ -44,5 +44,5 @@ if __name__ == "__main__":
     lacking = os.environ.get("WITHOUT_MEMORY")
     if os.environ["PADDLE_TRAINER_ID"] == lacking:
         exchange.mmap.mmap = not_allowed
-    runpy.run_path(str(SCRIPTS / "_rank.py"), run_name="__main__")
+    runpy.run_path(str(ROOT / "simam_repro" / "cli" / "rank.py"), run_name="__main__")
     assert bool(exchanges) == (lacking is None) == (not synchronised)

@@ -3,15 +3,15 @@
 import collections
 import sys
 
-import _cli
 import miniatures
 import pytest
-import train
 from commands import script
 from fuzz_configs import make_mutants
 
 import simam_repro.data
 import simam_repro.reporting
+from simam_repro import cli
+from simam_repro.cli.commands import train
 from simam_repro.data import shapes16
 
 SEED, MUTANTS = 20260, 600
@@ -36,7 +36,7 @@ def attempt(monkeypatch, capfd, miniature_root, tmp_path):
     """attempt(mutant, trains) -> "refused", "accepted", "trained" or "diverged"; asserts what holds for each."""
     monkeypatch.delenv("SIMAM_ARCHIVES", raising=False)
     monkeypatch.setattr(shapes16, "IMAGES_PER_CLASS", 6)
-    monkeypatch.setattr(_cli, "prepare_process", lambda: None)
+    monkeypatch.setattr(cli, "prepare_process", lambda: None)
     monkeypatch.setattr(simam_repro.reporting, "write_figures", lambda run_dir: None)  # takes longer than training
     prepare = simam_repro.data.prepare_data
 
@@ -52,7 +52,7 @@ def attempt(monkeypatch, capfd, miniature_root, tmp_path):
         command = ["train.py", "-c", mutant.config, "--smoke", "--run-dir", run_dir, *options]
         monkeypatch.setattr(sys, "argv", [str(part) for part in command])
         try:
-            _cli.run(train.main)
+            cli.run(train.main)
             code = 0
         except Accepted:
             return "accepted"

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import _launch
 import kill_test
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from commands import ROOT, assert_refused, script
 from rank_without_dropout import without_dropout
 from safetensors.numpy import load_file
 
+from simam_repro.cli import launch
 from simam_repro.config import load_config
 from simam_repro.data import prepare_data
 from simam_repro.data.loaders import EpochSampler
@@ -79,11 +79,11 @@ def test_the_gradient_is_the_mean_over_the_batch_however_it_is_shared(processes,
         "data.train_limit=13", "data.eval_limit=8",
     ]  # fmt: skip
     experiment = load_config(CONFIGS / "alexnet_simam.yaml", changes)
-    monkeypatch.setattr(_launch, "RANK", Path(__file__).with_name("rank_without_dropout.py"))
+    monkeypatch.setattr(launch, "RANK", Path(__file__).with_name("rank_without_dropout.py"))
     if without_memory:
         monkeypatch.setenv("WITHOUT_MEMORY", without_memory)
     data = prepare_data(experiment.data)
-    _launch.train_in_processes(processes, experiment, RunFolder(tmp_path / "several"), data)
+    launch.train_in_processes(processes, experiment, RunFolder(tmp_path / "several"), data)
     module = importlib.import_module("simam_repro.training.fit")
     monkeypatch.setattr(module, "build_model", without_dropout(module.build_model))
     fit(experiment, tmp_path / "one")

@@ -8,15 +8,15 @@ import subprocess
 import sys
 import time
 
-import _cli
-import _jobs
-import _process
 import pytest
-import sweep
 import yaml
 from commands import ROOT, assert_refused, run, script
 from kill_test import differences, outcome
 
+from simam_repro import cli
+from simam_repro.cli import jobs as sweep_jobs
+from simam_repro.cli import process
+from simam_repro.cli.commands import sweep
 from simam_repro.config import load_config
 from simam_repro.errors import RunError, UserError
 from simam_repro.locks import holder, locked
@@ -66,7 +66,7 @@ def test_the_command_of_a_run_trains_its_experiment(write_sweep_file):
     (*_, last) = read_sweep(
         write_sweep_file(overrides={"train.epochs": 3}, variants={"v": {"data.std": [1.0, 1.0, 1e-3]}}), "x"
     )
-    options = _jobs.train_command(last, smoke=False)
+    options = sweep_jobs.train_command(last, smoke=False)
     done = script("train", *options[2:], "--print-config")
     assert yaml.safe_load(done.stdout) == last.experiment.model_dump(mode="json"), done.stderr
 
@@ -126,11 +126,11 @@ def refused(tmp_path, monkeypatch, capsys):
     """refused(path, *arguments) -> what sweep.py says; it has exit code 2 and left no folder."""
 
     def call(path, *arguments):
-        monkeypatch.setattr(_cli, "raise_on_sigterm", lambda: None)
+        monkeypatch.setattr(cli, "raise_on_sigterm", lambda: None)
         command = ["sweep.py", "-c", path, "--sweep-dir", tmp_path / "out", *arguments]
         monkeypatch.setattr(sys, "argv", [str(word) for word in command])
         with pytest.raises(SystemExit) as caught:
-            _cli.run(sweep.main, computes=False)
+            cli.run(sweep.main, computes=False)
         assert caught.value.code == 2 and not (tmp_path / "out").exists()
         return capsys.readouterr().err
 
@@ -165,22 +165,22 @@ def test_bad_arguments_are_refused(write_sweep_file, refused, tmp_path):
 def jobs(write_sweep_file, tmp_path):
     """Nine jobs that wait, of 4 epochs each."""
     runs = read_sweep(write_sweep_file([OFF], list(range(9)), overrides={"train.epochs": 4}), tmp_path / "out")
-    return [_jobs.Job(run, tmp_path / f"{run.name}.log") for run in runs]
+    return [sweep_jobs.Job(run, tmp_path / f"{run.name}.log") for run in runs]
 
 
 def test_a_run_that_another_process_works_on_is_waited_for(jobs):
     job = jobs[0]
     assert job.may_start()
     with locked(job.run.folder.path):
-        assert not job.may_start() and job.state == _jobs.IN_USE and job.waits
-    assert job.may_start() and job.state == _jobs.WAITING
+        assert not job.may_start() and job.state == sweep_jobs.IN_USE and job.waits
+    assert job.may_start() and job.state == sweep_jobs.WAITING
 
 
 def test_processors_are_shared_unless_the_user_says_otherwise(monkeypatch):
-    monkeypatch.setattr(_process, "processors", lambda: 8)
+    monkeypatch.setattr(process, "processors", lambda: 8)
     for processes, threads in ((1, "8"), (3, "2"), (16, "1")):
         environment = {"MKL_NUM_THREADS": "5"}
-        _process.set_threads(environment, processes)
+        process.set_threads(environment, processes)
         assert environment == {"FLAGS_paddle_num_threads": threads, "MKL_NUM_THREADS": "5"}
 
 
@@ -214,7 +214,7 @@ def results(folder) -> dict:
 def test_a_sweep_leaves_complete_runs_logs_and_a_comparison(swept):
     _, folder, told = swept
     assert list(run_folders(folder)) == ["demo_towernet", "demo_towernet_simam"]
-    threads = os.environ.get("FLAGS_paddle_num_threads") or max(_process.processors() // 2, 1)
+    threads = os.environ.get("FLAGS_paddle_num_threads") or max(process.processors() // 2, 1)
     for name, path in run_folders(folder).items():
         result = RunFolder(path).read_result()
         assert RunFolder(path).finished and result["epochs"] == 1 and result["data"]["train_images"] == 8
@@ -308,7 +308,7 @@ def test_a_failing_run_stops_no_other(write_sweep_file, tmp_path):
 
 def test_exit_code_2_when_all_runs_were_refused(jobs):
     for job in jobs:
-        job.state, job.code = _jobs.FAILED, 2
+        job.state, job.code = sweep_jobs.FAILED, 2
         write_text(job.log, "$ train.py\nerror: the reason\n")
     with pytest.raises(UserError, match=r"9 of 9 runs failed:\n.*demo_towernet-seed0.log: error: the reason"):
         sweep.check_outcome(jobs)

@@ -5,11 +5,11 @@ import json
 import re
 import time
 
-import _jobs
 import pytest
-from _sweep_report import LiveTable, PlainLines
 from rich.console import Console
 
+from simam_repro.cli import jobs as sweep_jobs
+from simam_repro.cli.sweep_report import LiveTable, PlainLines
 from simam_repro.storage import write_json, write_text
 from simam_repro.sweeps import read_sweep, time_left, total_time_left
 
@@ -43,15 +43,15 @@ def test_total_time_is_that_of_the_last_to_end():
 def jobs(write_sweep_file, tmp_path):
     """Nine jobs that wait, of 4 epochs each."""
     runs = read_sweep(write_sweep_file([OFF], list(range(9)), overrides={"train.epochs": 4}), tmp_path / "out")
-    return [_jobs.Job(run, tmp_path / f"{run.name}.log") for run in runs]
+    return [sweep_jobs.Job(run, tmp_path / f"{run.name}.log") for run in runs]
 
 
 def test_table_fits_the_terminal_and_shows_what_matters(jobs):
     for job in jobs[:5]:
-        job.state, job.records = _jobs.COMPLETE, [record(60, epoch) for epoch in range(1, 5)]
+        job.state, job.records = sweep_jobs.COMPLETE, [record(60, epoch) for epoch in range(1, 5)]
         write_json(job.run.folder.result, {"wall_s": 240, "final": {"eval_acc": 0.5}})
-    jobs[5].state, jobs[5].code = _jobs.FAILED, 1
-    jobs[6].state, jobs[6].records, jobs[6]._began = _jobs.RUNNING, [record(60)], time.monotonic()
+    jobs[5].state, jobs[5].code = sweep_jobs.FAILED, 1
+    jobs[6].state, jobs[6].records, jobs[6]._began = sweep_jobs.RUNNING, [record(60)], time.monotonic()
     console = Console(file=io.StringIO(), force_terminal=True, width=120, height=11, color_system=None)
     report = LiveTable(jobs, 1, console)
     with console.capture() as capture:
@@ -72,7 +72,7 @@ def test_table_fits_the_terminal_and_shows_what_matters(jobs):
 
 def test_plain_report_tells_where_all_stand(jobs, capsys):
     write_text(jobs[0].run.folder.metrics, json.dumps(record(60)) + "\n")
-    jobs[0].state, jobs[0]._began = _jobs.RUNNING, time.monotonic()
+    jobs[0].state, jobs[0]._began = sweep_jobs.RUNNING, time.monotonic()
     report = PlainLines(jobs[:2], 2)
     report.update()
     assert capsys.readouterr().out == ""  # not yet

@@ -14,7 +14,7 @@ from simam_repro.storage import read_json, write_json
 
 PACKAGES = ("numpy", "pillow", "opencv-python-headless", "visualdl", "matplotlib", "pydantic", "safetensors", "scipy")
 SHAPING = ("python", "paddle", "numpy", "pillow", "opencv-python-headless")
-# What changes speed, and by rounding numbers; scripts/_process.py sets them.
+# What changes speed, and by rounding numbers; cli/process.py sets them.
 SETTINGS = ("FLAGS_paddle_num_threads", "MKL_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES")
 
 

@@ -7,13 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
-from _process import prepare_process
-
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT_ROOT))
-
-from simam_repro.config import Experiment, Train, load_config, smoke  # noqa: E402
-from simam_repro.errors import RunError, UserError  # noqa: E402
+from simam_repro.cli.process import prepare_process
+from simam_repro.config import Experiment, Train, load_config, smoke
+from simam_repro.errors import RunError, UserError
 
 
 class Terminated(BaseException):

@@ -7,9 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from _launch import end_with_parent
-from _process import set_threads
-
+from simam_repro.cli.launch import end_with_parent
+from simam_repro.cli.process import set_threads
 from simam_repro.config import PROJECT_ROOT
 from simam_repro.locks import holder
 from simam_repro.sweeps import SweepRun

@@ -4,12 +4,12 @@ import time
 from collections import Counter
 from datetime import timedelta
 
-from _jobs import COMPLETE, FAILED, IN_USE, RESUMED, RUNNING, Job
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from simam_repro.cli.jobs import COMPLETE, FAILED, IN_USE, RESUMED, RUNNING, Job
 from simam_repro.sweeps import time_left, total_time_left
 
 COLUMNS = ("run", "seed", "state", "epoch", "eval accuracy", "images/s", "elapsed", "ETA")
@@ -19,7 +19,7 @@ LINES_BESIDE_RUNS = 7  # of the table and the terminal
 
 
 def progress_report(jobs: list[Job], limit: int):
-    """The report for stdout as it is, for `_jobs.work`, as a context."""
+    """The report for stdout as it is, for `jobs.work`, as a context."""
     console = Console()
     live = console.file.isatty() and not console.is_dumb_terminal
     return LiveTable(jobs, limit, console) if live else PlainLines(jobs, limit)

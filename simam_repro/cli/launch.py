@@ -1,4 +1,4 @@
-"""`train.py --nproc N`: N processes of scripts/_rank.py by way of paddle.distributed.launch, watched by this one.
+"""`train.py --nproc N`: N processes of rank.py by way of paddle.distributed.launch, watched by this one.
 
 The launcher gives each process its rank, its log and, on GPUs, its GPU, and stops all when one dies. It knows nothing
 of checkpoints, though: it sends SIGTERM three times in half a second. So Ctrl-C and SIGTERM go from here to the
@@ -16,12 +16,11 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from _process import THREADS, processors
-
+from simam_repro.cli.process import THREADS, processors
 from simam_repro.errors import RunError, UserError
 from simam_repro.locks import locked
 
-RANK = Path(__file__).with_name("_rank.py")
+RANK = Path(__file__).with_name("rank.py")
 TASK, CONFIG, FAILURE = "task.json", "experiment.yaml", "failure.json"
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 ERRORS = {"UserError": UserError, "RunError": RunError}

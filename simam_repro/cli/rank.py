@@ -1,4 +1,4 @@
-"""One of the processes of `train.py --nproc N`, started by way of _launch.py: python scripts/_rank.py FOLDER."""
+"""One of the processes of `train.py --nproc N`, started by way of launch.py: python rank.py FOLDER."""
 
 import json
 import os
@@ -6,19 +6,21 @@ import sys
 import traceback
 from pathlib import Path
 
-import _cli
-import _launch
+# Run by its path: its own folder is the first that Python looks in, and the package may be installed nowhere.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from simam_repro.config import load_config
-from simam_repro.errors import LostRank, RunError, UserError
+from simam_repro import cli  # noqa: E402
+from simam_repro.cli import launch  # noqa: E402
+from simam_repro.config import load_config  # noqa: E402
+from simam_repro.errors import LostRank, RunError, UserError  # noqa: E402
 
 
 def main(folder: Path) -> None:
     from simam_repro.training import fit
 
-    _cli.raise_on_sigterm()
-    task = json.loads((folder / _launch.TASK).read_text())
-    fit(load_config(folder / _launch.CONFIG), **task)
+    cli.raise_on_sigterm()
+    task = json.loads((folder / launch.TASK).read_text())
+    fit(load_config(folder / launch.CONFIG), **task)
 
 
 def note_failure(folder: Path, rank: int, error: BaseException) -> None:
@@ -28,7 +30,7 @@ def note_failure(folder: Path, rank: int, error: BaseException) -> None:
     known = isinstance(error, (UserError, RunError))
     message = str(error) if known else "".join(traceback.format_exception(error))
     try:
-        with open(folder / _launch.FAILURE, "x") as file:
+        with open(folder / launch.FAILURE, "x") as file:
             json.dump({"rank": rank, "kind": type(error).__name__, "message": message}, file)
     except FileExistsError:
         pass
@@ -39,13 +41,13 @@ if __name__ == "__main__":
     # The launcher puts both streams into one log; the terminal of the first rank is shown, and has two.
     sys.stderr.flush()
     os.dup2(os.open(folder / f"stderr.{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), sys.stderr.fileno())
-    _launch.end_with_parent()
-    _cli.prepare_process()
-    if os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":  # see _launch.py
+    launch.end_with_parent()
+    cli.prepare_process()
+    if os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":  # see launch.py
         os.environ.pop("FLAGS_selected_gpus", None)
     try:
         main(folder)
-    except (KeyboardInterrupt, _cli.Terminated):
+    except (KeyboardInterrupt, cli.Terminated):
         sys.exit(1)  # asked to: there is nothing to tell
     except Exception as error:
         note_failure(folder, rank, error)

@@ -1,0 +1,30 @@
+"""Find or download, verify and unpack the data set of a config; print what it holds."""
+
+import argparse
+from collections import Counter
+
+from simam_repro import cli
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    cli.add_experiment_options(parser)
+    arguments = parser.parse_args()
+    experiment = cli.read_experiment(arguments)
+
+    from simam_repro.data import build_loaders, check_images, prepare_data
+
+    data = prepare_data(experiment.data, cli.archive_folders())
+    if experiment.data.dataset == "folder" and not experiment.data.skip_damaged:
+        check_images(data)
+    loaders = build_loaders(data, experiment.data, experiment.seed)
+    stand_in = " (stand-in data)" if data.stand_in else ""
+    print(
+        f"{data.name}{stand_in}: {len(data.classes)} classes, {len(data.train)} train and {len(data.eval)} eval images"
+    )
+    if data.skipped:
+        print(f"left out {len(data.skipped)} damaged: {', '.join(data.skipped)}")
+    print(f"{len(loaders.train)} and {len(loaders.eval)} batches of {experiment.data.batch_size}")
+    train, evaluation = (Counter(split.labels.tolist()) for split in (data.train, data.eval))
+    for label, name in enumerate(data.classes):
+        print(f"  {name:16s} {train[label]:6d} {evaluation[label]:6d}")
