@@ -147,6 +147,15 @@ class Logging(Section):
     step_interval: int = Field(10, ge=1, description="log loss and lr of every n-th training step")
 
 
+# Keys (and whole sections) that shape no number, but for rounding: a name, and where and with what it is computed.
+# A run may go on with others, and runs are compared across them.
+SHAPES_NO_NUMBER = (
+    "name", "data.root", "data.num_workers", "model.fused", "train.checkpoint_steps", "train.device", "logging",
+)  # fmt: skip
+# What the arms of a comparison differ in: equal in the rest of the recipe, they are paired by seed.
+ARM_KEYS = ("model.attention", "model.e_lambda")
+
+
 class Experiment(Section):
     """Everything that decides a run's numbers. Training twice from one Experiment gives them twice."""
 
@@ -165,6 +174,20 @@ class Experiment(Section):
     def to_flat(self) -> dict:
         """{"data.batch_size": 32, ...}: one entry a key."""
         return _flatten(self.model_dump(mode="json"))
+
+    def recipe(self, without: tuple[str, ...] = ()) -> dict:
+        """The keys that shape a run's numbers, flat: runs of equal recipes are runs of the same experiment.
+
+        Args:
+            without: keys and sections to leave out, for what is the same in several runs: `("seed",)`.
+        """
+        left_out = (*SHAPES_NO_NUMBER, *without)
+        return {key: value for key, value in self.to_flat().items() if not _is_below(key, left_out)}
+
+    def differing_keys(self, other: "Experiment") -> list[str]:
+        """The keys in which the recipes differ; a key that only one of the two has counts."""
+        ours, theirs = self.recipe(), other.recipe()
+        return [key for key in {**ours, **theirs} if key not in ours or key not in theirs or ours[key] != theirs[key]]
 
 
 def load_config(path, overrides=()) -> Experiment:
@@ -269,6 +292,11 @@ def _known_keys(section: type[Section], prefix="") -> list[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             keys += _known_keys(field.annotation, f"{prefix}{name}.")
     return keys
+
+
+def _is_below(key: str, sections) -> bool:
+    """Whether a flat key is one of `sections`, or below one of them."""
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
 def _flatten(values: dict, prefix="") -> dict:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from simam_repro.config import (
+    ARM_KEYS,
     NAME_PATTERN,
     PROJECT_ROOT,
     Experiment,
@@ -207,7 +208,6 @@ def _pairs_together(runs: list[SweepRun]) -> list[SweepRun]:
     """Each run right behind the first that differs from it in attention only; else the order stays."""
     groups: dict[str, list[SweepRun]] = {}
     for run in runs:
-        keys = run.experiment.to_flat()
-        both = {key: keys[key] for key in keys if key not in ("name", "model.attention")}
+        both = run.experiment.recipe(without=ARM_KEYS)
         groups.setdefault(json.dumps(both), []).append(run)
     return sum(groups.values(), [])

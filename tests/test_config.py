@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from simam_repro.config import PROJECT_ROOT, Experiment, build_experiment, load_config, smoke
+from simam_repro.config import PROJECT_ROOT, SHAPES_NO_NUMBER, Experiment, build_experiment, load_config, smoke
 from simam_repro.errors import UserError
 
 CONFIGS = PROJECT_ROOT / "configs"
@@ -268,6 +268,28 @@ def test_flat_keys(minimal):
     flat = load_config(minimal, ["data.augment.flip=0.5"]).to_flat()
     assert flat["data.augment.flip"] == 0.5 and flat["name"] == "minimal" and flat["data.mean"] == [0.485, 0.456, 0.406]
     assert not any(isinstance(value, dict) for value in flat.values())
+
+
+PLACEMENT = [
+    "name=other", "data.root=/tmp/elsewhere", "data.num_workers=0", "model.fused=false", "train.checkpoint_steps=7",
+    "train.device=gpu:1", "logging.visualdl=false", "logging.step_interval=3",
+]  # fmt: skip
+
+
+def test_the_recipe_is_what_shapes_numbers(minimal):
+    first, moved = load_config(minimal), load_config(minimal, PLACEMENT)
+    assert first != moved and first.recipe() == moved.recipe() and first.differing_keys(moved) == []
+    assert set(first.to_flat()) - set(first.recipe()) == {option.partition("=")[0] for option in PLACEMENT}
+    other = load_config(minimal, [*PLACEMENT, "seed=3", "train.epochs=7", "data.augment.flip=0.5"])
+    assert first.differing_keys(other) == other.differing_keys(first) == ["seed", "data.augment.flip", "train.epochs"]
+    without = ("seed", "data", "train.epochs")
+    assert first.recipe(without) == other.recipe(without) and "data.augment.flip" not in first.recipe(without)
+    assert "train.label_smoothing" in first.recipe(without)
+
+
+def test_what_shapes_no_number_are_keys_that_exist(minimal):
+    keys = load_config(minimal).to_flat()
+    assert all(any(key == name or key.startswith(f"{name}.") for key in keys) for name in SHAPES_NO_NUMBER)
 
 
 def test_smoke_cuts_the_run_and_nothing_else(minimal):

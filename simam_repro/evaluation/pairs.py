@@ -5,12 +5,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from simam_repro.config import Experiment
+from simam_repro.config import ARM_KEYS, Experiment
 from simam_repro.errors import UserError
 from simam_repro.runs import RunFolder
-
-# What a pair's halves may differ in; everything else equal makes them a pair.
-PAIR_KEYS = ("name", "model.attention", "model.e_lambda")
 
 
 def half_of(experiment: Experiment) -> str:
@@ -20,7 +17,7 @@ def half_of(experiment: Experiment) -> str:
 
 def shared_keys(experiment: Experiment) -> dict:
     """The keys that are the same in both halves of a pair, flat."""
-    return {key: value for key, value in experiment.to_flat().items() if key not in PAIR_KEYS}
+    return experiment.recipe(without=ARM_KEYS)
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def find_pairs(runs: list[RunFolder]) -> tuple[list[Pairs], list[RunFolder]]:
     recipes: dict[str, dict] = defaultdict(lambda: {"off": defaultdict(list), "on": defaultdict(list)})
     for run in runs:
         experiment = run.read_experiment()
-        recipe = {key: value for key, value in shared_keys(experiment).items() if key != "seed"}
+        recipe = experiment.recipe(without=("seed", *ARM_KEYS))
         variant = (experiment.model.e_lambda, experiment.model.attention, experiment.name)
         recipes[json.dumps(recipe, sort_keys=True)][half_of(experiment)][variant].append((experiment.seed, run))
     found = [
