@@ -7,10 +7,11 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Literal, Optional, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from simam_repro.config_files import apply_override, dump_yaml, load_with_bases
 from simam_repro.errors import UserError
+from simam_repro.optimizers import OPTIMIZERS, SCHEDULES, own_keys
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
@@ -104,16 +105,50 @@ class Model(Section):
     )
 
 
-class Optim(Section):
-    name: Literal["momentum", "sgd", "adam"] = "momentum"
+class _OptimOfAll(Section):
+    name: Literal[tuple(OPTIMIZERS)] = "momentum"
     learning_rate: float = Field(0.01, gt=0.0, le=10.0)
-    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="for momentum only")
-    weight_decay: float = Field(0.0, ge=0.0, le=1.0, description="L2 penalty on every parameter, added to the gradient")
-    schedule: Literal["cosine", "cosine_swinging", "constant"] = Field(
+    weight_decay: float = Field(
+        0.0, ge=0.0, le=1.0, description="on every parameter; adamw: decoupled, else an L2 penalty in the gradient"
+    )
+    clip_norm: Optional[float] = Field(
+        None, gt=0.0, description="the largest norm of all gradients together; null: not clipped"
+    )
+    schedule: Literal[tuple(SCHEDULES)] = Field(
         "cosine",
         description="stepped every batch. cosine: to 0 over all steps of the run. cosine_swinging: to 0 over as many "
-        "steps as the run has epochs, back, and so on (what the original Caltech code does)",
+        "steps as the run has epochs, back, and so on (what the original Caltech code does). constant. step: times "
+        "gamma after each of milestones",
     )
+    warmup_epochs: float = Field(
+        0.0, ge=0.0, description="first the rate rises linearly from 0; the schedule has the epochs that are left"
+    )
+
+    @model_validator(mode="after")
+    def _needed_keys_are_there(self):
+        for setting, functions in (("name", OPTIMIZERS), ("schedule", SCHEDULES)):
+            for function in functions.values():
+                for key, parameter in own_keys(function).items():
+                    needed = key in own_keys(functions[getattr(self, setting)])
+                    if parameter.default is parameter.empty and needed != (getattr(self, key) is not None):
+                        problem = "missing" if needed else "unused; make it null"
+                        raise ValueError(f"optim.{key} is for {setting}: {function.__name__} and here {problem}")
+        return self
+
+
+def _declared_keys(functions) -> dict:
+    """Fields of the keys that optimizers or schedules declare; null stands for what is not given."""
+    return {
+        key: (Optional[one.annotation], None) if one.default is one.empty else (one.annotation, one.default)
+        for function in functions
+        for key, one in own_keys(function).items()
+    }
+
+
+Optim = create_model(
+    "Optim", __base__=_OptimOfAll, __doc__="`optim`: the keys of all optimizers and schedules, and their own.",
+    **_declared_keys([*OPTIMIZERS.values(), *SCHEDULES.values()]),
+)  # fmt: skip
 
 
 class Train(Section):
@@ -166,6 +201,12 @@ class Experiment(Section):
     optim: Optim = Optim()
     train: Train = Train()
     logging: Logging = Logging()
+
+    @model_validator(mode="after")
+    def _warmup_ends(self):
+        if self.optim.warmup_epochs >= self.train.epochs:
+            raise ValueError("optim.warmup_epochs needs a number below train.epochs")
+        return self
 
     def to_yaml(self) -> str:
         """The resolved experiment; `load_config` of this text gives an equal Experiment."""
@@ -240,6 +281,7 @@ def smoke(experiment: Experiment) -> Experiment:
     return experiment.model_copy(
         update={
             "data": experiment.data.model_copy(update=limits),
+            "optim": experiment.optim.model_copy(update={"warmup_epochs": min(experiment.optim.warmup_epochs, 0.5)}),
             "train": experiment.train.model_copy(update={"epochs": 1}),
             "logging": experiment.logging.model_copy(update={"step_interval": 1}),
         }
@@ -272,17 +314,33 @@ def _cut(text: str) -> str:
 # What other suites call some keys, too unlike ours to be found as similar.
 _ELSEWHERE = {
     "lr": "optim.learning_rate", "base_lr": "optim.learning_rate", "wd": "optim.weight_decay", "bs": "data.batch_size",
-    "workers": "data.num_workers", "lambda": "model.e_lambda", "pretrained": "model.weights",
+    "workers": "data.num_workers", "grad_clip": "optim.clip_norm",
+    "lambda": "model.e_lambda", "pretrained": "model.weights",
 }  # fmt: skip
 
 
 def _nearest_key(key: str, schema: type[Section]) -> str | None:
-    known = _ELSEWHERE.get(key.rpartition(".")[2]) if schema is Experiment else None
+    """The known key that `key` probably means; None rather than a wrong one."""
+    section, _, last = key.rpartition(".")
+    known = _ELSEWHERE.get(last) if schema is Experiment else None
     if known or len(key) > 100:
         return known
-    # A key in a section is no misspelt section.
-    candidates = [name for name in _known_keys(schema) if "." in name or "." not in key]
-    return next(iter(difflib.get_close_matches(key, candidates, n=1, cutoff=0.4)), None)
+    keys = _known_keys(schema)
+    sections = {candidate.rpartition(".")[0] for candidate in keys}
+    likeness = {one: _likeness(section, last, one) for one in keys if not section or one not in sections}
+    best = max(likeness.values())
+    likely = [candidate for candidate in likeness if likeness[candidate] == best]
+    return likely[0] if best > 0.6 and len(likely) == 1 else None
+
+
+def _likeness(section: str, last: str, candidate: str) -> float:
+    """0 to 1, of a key's last part and a candidate's; in another section only nearly the same counts."""
+    home, _, name = candidate.rpartition(".")
+    ratio = difflib.SequenceMatcher(None, last, name).ratio()
+    if home != section:
+        return ratio - 0.25
+    begins = len(last) > 2 and (name.startswith(last) or last.startswith(name))
+    return max(ratio, 0.7 * begins)
 
 
 def _known_keys(section: type[Section], prefix="") -> list[str]:

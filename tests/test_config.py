@@ -169,11 +169,23 @@ def test_override_that_is_not_yaml(minimal):
         ("data.augment.rotate", "data.augment.rotation"),
         ("trian.epochs", "train"),
         ("epochs", "train.epochs"),
+        ("optim.warmup", "optim.warmup_epochs"),
+        ("optim.scheduler", "optim.schedule"),
+        ("optim.grad_clip", "optim.clip_norm"),
+        ("train.batch_size", "data.batch_size"),
+        ("train.seed", "seed"),
+        ("data.flip", "data.augment.flip"),
     ],
 )
 def test_unknown_key_names_the_nearest(minimal, wrong, right):
     message = refusal(minimal, f"{wrong}=1")
     assert "unknown key" in message and f"did you mean {right}?" in message
+
+
+@pytest.mark.parametrize("key", ["train.ema", "data.name", "optim.betas", "train.patience", "model.depth", "x.y"])
+def test_no_key_is_suggested_where_none_is_meant(minimal, key):
+    message = refusal(minimal, f"{key}=1")
+    assert "unknown key; --print-config lists all keys" in message and "did you mean" not in message
 
 
 @pytest.mark.parametrize(

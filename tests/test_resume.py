@@ -100,6 +100,18 @@ def test_resumed_within_an_epoch(name, step, whole, tmp_path, monkeypatch):
     assert unlike(folder.path, whole(name)) == []
 
 
+def test_resumed_in_a_warmup(tmp_path, monkeypatch):
+    keys = {"optim.name": "adamw", "optim.warmup_epochs": 1.5, "optim.clip_norm": 1, "data.train_limit": 4}
+    keys |= {"optim.schedule": "step", "optim.milestones": "[1]", "train.checkpoint_steps": 1, "data.eval_limit": 4}
+    changed = experiment(**keys, **{"data.batch_size": 2})
+    fit(changed, tmp_path / "whole")
+    monkeypatch.setattr(f"{__name__}.experiment", lambda name: changed)
+    folder = stop(tmp_path / "run", monkeypatch, 2)
+    fit(changed, folder.path, resume=True)
+    assert unlike(folder.path, outcome(tmp_path / "whole")) == []
+    assert [record["lr"] for record in folder.read_metrics()] == pytest.approx([1e-3 / 3, 1e-4])
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_resumed_in_the_evaluation(times, whole, tmp_path, monkeypatch):
     """Stopped there twice, the second session saves without having made a step."""

@@ -37,6 +37,7 @@ PADDLE_CHATTER = (
     "When training, we now always track global mean",
     "You are using GPU version Paddle",
     "To copy construct from a tensor",
+    "There are some unused values in state_dict",  # of LinearWarmup, which uses all of them
 )
 
 

@@ -1,43 +1,39 @@
-"""Optimizers and learning-rate schedules."""
+"""From the `optim` section of a config to a Paddle optimizer with its schedule."""
 
 import paddle
 
 from simam_repro.config import Optim
+from simam_repro.optimizers import OPTIMIZERS, SCHEDULES, Span, own_keys
 
 
 def build_schedule(config: Optim, epochs: int, steps_per_epoch: int):
     """A Paddle scheduler that is stepped once per batch (as hapi does by default).
 
-    cosine: lr/2 * (1 + cos(pi * step / T_max)) with T_max all steps of the run, so it ends at 0.
-    cosine_swinging: the same with T_max = epochs, so it swings with a period of 2 * epochs steps
-    (the original Caltech code meant to step it once an epoch).
+    With a warm-up of W steps the rate of step k < W is learning_rate * k / W, and the schedule begins at step W.
     """
-    if config.schedule == "constant":
-        return paddle.optimizer.lr.LambdaDecay(config.learning_rate, lambda step: 1.0)
-    t_max = epochs * steps_per_epoch if config.schedule == "cosine" else epochs
-    return paddle.optimizer.lr.CosineAnnealingDecay(config.learning_rate, T_max=t_max)
-
-
-def _momentum(config: Optim, **shared):
-    return paddle.optimizer.Momentum(momentum=config.momentum, **shared)
-
-
-def _sgd(config: Optim, **shared):
-    return paddle.optimizer.SGD(**shared)
-
-
-def _adam(config: Optim, **shared):
-    return paddle.optimizer.Adam(**shared)
-
-
-OPTIMIZERS = {"momentum": _momentum, "sgd": _sgd, "adam": _adam}
+    span = Span(epochs, steps_per_epoch, round(config.warmup_epochs * steps_per_epoch))
+    schedule = SCHEDULES[config.schedule]
+    scheduler = schedule(config.learning_rate, span, **_chosen(schedule, config))
+    if not span.warmup_steps:
+        return scheduler
+    return paddle.optimizer.lr.LinearWarmup(scheduler, span.warmup_steps, start_lr=0.0, end_lr=config.learning_rate)
 
 
 def build_optimizer(config: Optim, parameters, epochs: int, steps_per_epoch: int):
-    """The optimizer of a config. weight_decay is an L2 penalty in the gradient, on every parameter."""
-    return OPTIMIZERS[config.name](
-        config,
-        learning_rate=build_schedule(config, epochs, steps_per_epoch),
-        parameters=parameters,
-        weight_decay=paddle.regularizer.L2Decay(config.weight_decay) if config.weight_decay else None,
-    )
+    """The optimizer of a config.
+
+    weight_decay acts on every parameter. Clipping scales all gradients g to g * min(1, clip_norm / ||g||), with the
+    norm over all parameters together, before weight_decay is added.
+    """
+    optimizer = OPTIMIZERS[config.name]
+    shared = {
+        "learning_rate": build_schedule(config, epochs, steps_per_epoch),
+        "parameters": parameters,
+        "weight_decay": config.weight_decay,
+        "grad_clip": None if config.clip_norm is None else paddle.nn.ClipGradByGlobalNorm(config.clip_norm),
+    }
+    return optimizer(shared, **_chosen(optimizer, config))
+
+
+def _chosen(function, config: Optim) -> dict:
+    return {key: getattr(config, key) for key in own_keys(function)}
