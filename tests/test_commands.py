@@ -10,6 +10,9 @@ import pytest
 import yaml
 from commands import ROOT, assert_refused, run, script
 
+from simam_repro import cli
+from simam_repro.cli.commands import train
+from simam_repro.data import PREPARE
 from simam_repro.runs import RunFolder
 
 CONFIGS = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if path.parent.name != "_base_"]
@@ -37,6 +40,24 @@ def test_smoke_of_every_config(config, smoke_data, tmp_path):
     }  # fmt: skip
     assert list(folder.visualdl.glob("*.log")) and folder.last.is_dir() and folder.best.is_dir()
     assert result["data"]["stand_in"] == (bool(options) or experiment.data.dataset == "shapes16")
+
+
+def test_a_training_prepares_its_data_once(tmp_path, monkeypatch):
+    prepared = []
+    prepare = PREPARE["shapes16"]
+    monkeypatch.setitem(PREPARE, "shapes16", lambda *arguments: prepared.append(prepare(*arguments)) or prepared[-1])
+    monkeypatch.setattr(cli, "raise_on_sigterm", lambda: None)
+    command = [
+        "train.py",
+        "-c",
+        str(ROOT / "configs/demo_towernet.yaml"),
+        "--smoke",
+        "--run-dir",
+        str(tmp_path / "run"),
+    ]
+    monkeypatch.setattr("sys.argv", [*command, "-o", "logging.visualdl=false"])
+    train.main()
+    assert RunFolder(tmp_path / "run").finished and len(prepared) == 1
 
 
 def test_print_config_is_a_config(tmp_path):

@@ -37,7 +37,7 @@ def attempt(monkeypatch, capfd, miniature_root, tmp_path):
     monkeypatch.delenv("SIMAM_ARCHIVES", raising=False)
     monkeypatch.setattr(shapes16, "IMAGES_PER_CLASS", 6)
     monkeypatch.setattr(cli, "prepare_process", lambda: None)
-    monkeypatch.setattr(simam_repro.reporting, "write_figures", lambda run_dir: None)  # takes longer than training
+    monkeypatch.setattr(simam_repro.reporting, "write_figures", lambda *_: None)  # takes longer than training
     prepare = simam_repro.data.prepare_data
 
     def run(mutant, trains) -> str:

@@ -23,12 +23,12 @@ MOST_NAMED_CLASSES = 50  # above, a confusion matrix is shading only
 LONGEST_NAME = 24
 
 
-def write_figures(run_dir) -> None:
-    """Write `RUN_FIGURES` into the run's `figures/`."""
+def write_figures(run_dir, data: PreparedData | None = None) -> None:
+    """Write `RUN_FIGURES` into the run's `figures/`; `data` is the run's, prepared here where it is not given."""
     run = RunFolder(run_dir)
     remove_temporaries(run.path)  # of a call that was killed
     experiment, predictions = run.read_experiment(), run.read_predictions()
-    data, size = prepare_data(experiment.data), experiment.data.image_size
+    data, size = data or prepare_data(experiment.data), experiment.data.image_size
     curves, samples, grid, confusion = (run.figures / name for name in RUN_FIGURES)
     plot_curves([run.path], curves)
     plot_samples(data, size, experiment.seed, samples)

@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 
 from simam_repro.config import PROJECT_ROOT, Experiment
-from simam_repro.data import build_loaders, prepare_data
+from simam_repro.data import PreparedData, build_loaders, prepare_data
 from simam_repro.device import out_of_memory_explained, select_device
 from simam_repro.locks import LOCK, locked
 from simam_repro.models import build_model, count_parameters, predict_logits, start_from
@@ -46,14 +46,16 @@ from simam_repro.training.visualdl_log import VisualDLLog
 
 
 def fit(
-    experiment: Experiment, run_dir, *, resume: bool = False, overwrite: bool = False, trust_pickle: bool = False
-) -> dict:
+    experiment: Experiment, run_dir, *, data: PreparedData | None = None,
+    resume: bool = False, overwrite: bool = False, trust_pickle: bool = False,
+) -> dict:  # fmt: skip
     """Train `experiment` into `run_dir`; returns the content of its result.json.
 
     SIGINT and SIGTERM take effect after the current step, with a checkpoint saved; a second one takes effect at once.
     Under `paddle.distributed.launch` each of the processes calls this, they share each batch, and the first writes.
 
     Args:
+        data: the experiment's, from `prepare_data`; None: it is prepared here.
         resume: continue from the run's newest checkpoint, to the numbers of a run that was never stopped.
         overwrite: replace what the folder holds.
         trust_pickle: let a .pdparams file of model.weights run what it asks for.
@@ -69,7 +71,7 @@ def fit(
         with lost_rank_explained():
             ranks = join_ranks()
             with _only_writer(run, ranks):
-                return _fit(experiment, run, ranks, resume, overwrite, trust_pickle)
+                return _fit(experiment, run, ranks, data, resume, overwrite, trust_pickle)
 
 
 @contextlib.contextmanager
@@ -83,14 +85,15 @@ def _only_writer(run: RunFolder, ranks: Ranks):
 
 
 def _fit(
-    experiment: Experiment, run: RunFolder, ranks: Ranks, resume: bool, overwrite: bool, trust_pickle: bool
-) -> dict:
+    experiment: Experiment, run: RunFolder, ranks: Ranks, data: PreparedData | None,
+    resume: bool, overwrite: bool, trust_pickle: bool,
+) -> dict:  # fmt: skip
     # Everything that can be refused is refused before the run folder is touched.
     if ranks.first:
         check_start(experiment, run, ranks.size, resume=resume, overwrite=overwrite)
     device = select_device(experiment.train.device, ranks.rank)
     check_amp(experiment.train.amp, device)
-    data = prepare_data(experiment.data)
+    data = data or prepare_data(experiment.data)
     if ranks.first:
         check_batches(experiment.data, data, ranks.size)
     share = (ranks.rank, ranks.size)

@@ -69,9 +69,9 @@ def main():
                 train_in_processes(nproc, experiment, run, data, **how)
                 result = run.read_result()
             else:
-                result = fit(experiment, run_dir, **how)
+                result = fit(experiment, run_dir, data=data, **how)
         with full_disk_explained(run_dir), locked(run_dir):
-            write_figures(run_dir)
+            write_figures(run_dir, data)
     except (KeyboardInterrupt, cli.Terminated):
         if run.started:
             print(f"\nto continue: {cli.resume_command()}", file=sys.stderr)
