@@ -5,7 +5,7 @@ A config is YAML with the sections `name`, `seed`, `data`, `model`, `optim`, `tr
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal, Optional, Union
+from typing import Annotated, Literal, Optional, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
@@ -20,8 +20,16 @@ PROJECT_ROOT = Path(__file__).resolve().parents[1]
 SMALLEST_IMAGE = {"towernet": 128, "alexnet": 121, "resnet50": 32, "vgg19": 32, "mobilenet_v2": 32}
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+PATH_PATTERN = r"^[^\x00-\x1f]*$"
+DEVICE_PATTERN = r"^(auto|cpu|gpu|gpu:[0-9]{1,3})$"
+# What a text that fits them is, for messages.
+PATTERNS = {
+    NAME_PATTERN: "it needs letters, digits, _, . and - only, and begins with a letter or a digit",
+    PATH_PATTERN: "it needs to be a path without control characters",
+    DEVICE_PATTERN: "it is one of auto, cpu, gpu, gpu:N (the first CUDA device is gpu:0)",
+}
 RGB = tuple[float, float, float]
-PathText = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f]*$")]
+PathText = Annotated[str, Field(min_length=1, max_length=4000, pattern=PATH_PATTERN)]
 
 
 class Section(BaseModel):
@@ -166,9 +174,7 @@ class Train(Section):
     sync_batch_norm: bool = Field(
         False, description="BatchNorm over the whole batch when several processes share it (--nproc); on GPUs only"
     )
-    device: str = Field(
-        "auto", pattern=r"^(auto|cpu|gpu|gpu:[0-9]{1,3})$", description="auto: the GPU when there is one"
-    )
+    device: str = Field("auto", pattern=DEVICE_PATTERN, description="auto: the GPU when there is one")
 
     @model_validator(mode="after")
     def _amp_is_eager(self):
@@ -239,7 +245,7 @@ def load_config(path, overrides=()) -> Experiment:
     """
     values = load_with_bases(Path(path))
     for override in overrides:
-        apply_override(values, override)
+        apply_override(values, override, _is_text)
     return build_experiment(values, origin=str(path))
 
 
@@ -297,7 +303,8 @@ def _describe(problem: dict, schema: type[Section], all_keys: str) -> str:
         return f"{key}: missing; add it"
     if problem["type"] == "model_type":
         return f"{key}: a section with keys below it, got {_shown(problem['input'])}"
-    return f"{_cut(key)}: {problem['msg'].removeprefix('Value error, ')}, got {_shown(problem['input'])}"
+    needs = PATTERNS.get(problem.get("ctx", {}).get("pattern"), problem["msg"].removeprefix("Value error, "))
+    return f"{_cut(key)}: {needs}, got {_shown(problem['input'])}"
 
 
 def _shown(value) -> str:
@@ -341,6 +348,16 @@ def _likeness(section: str, last: str, candidate: str) -> float:
         return ratio - 0.25
     begins = len(last) > 2 and (name.startswith(last) or last.startswith(name))
     return max(ratio, 0.7 * begins)
+
+
+def _is_text(key: str) -> bool:
+    """Whether the values of a key, "section.key", are texts."""
+    schema, field = Experiment, None
+    for name in key.split("."):
+        field = getattr(schema, "model_fields", {}).get(name)
+        schema = field and field.annotation
+    kinds = {part for part in get_args(schema)} or {schema}
+    return str in {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds}
 
 
 def _known_keys(section: type[Section], prefix="") -> list[str]:

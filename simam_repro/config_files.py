@@ -17,7 +17,7 @@ MAX_BYTES, MAX_VALUES, MAX_DEPTH, MAX_FILES = 2**20, 5000, 20, 100
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-4 as a number (YAML 1.2) and refuses a key given twice."""
+    """YAML that reads plain words as YAML 1.2 does and refuses a key given twice."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
@@ -28,15 +28,37 @@ class _Loader(yaml.SafeLoader):
             )
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node):
+        text = self.construct_scalar(node)
+        return int(text, 0 if text[:2] in ("0o", "0x") else 10)
+
 
 class _Dumper(yaml.SafeDumper):
-    """Puts quotes around a text that `_Loader` would read as a number."""
+    """Puts quotes around a text that `_Loader` would read as something else."""
 
 
-for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+def _read_words_as_yaml_1_2() -> None:
+    """PyYAML has YAML 1.1, in which 010 is 8, 1:30 is 90 and 2024-01-02 is a date, but 1e-4 is a text."""
+    int_tag, float_tag = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+    not_ours = (int_tag, float_tag, "tag:yaml.org,2002:timestamp")
+    digits = "0123456789"
+    ours = (
+        (float_tag, r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", f"-+.{digits}"),
+        (int_tag, r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", f"-+{digits}"),
     )
+    for side in (_Loader, _Dumper):
+        side.yaml_implicit_resolvers = {
+            first: [(tag, pattern) for tag, pattern in words if tag not in not_ours]
+            for first, words in side.yaml_implicit_resolvers.items()
+        }
+    # An int is a float's text, too: the first that fits counts.
+    for tag, pattern, first in reversed(ours):
+        for side in (_Loader, _Dumper):
+            side.add_implicit_resolver(tag, re.compile(f"^({pattern})$", re.ASCII), list(first))
+    _Loader.add_constructor(int_tag, _Loader.construct_yaml_int)
+
+
+_read_words_as_yaml_1_2()
 
 
 def dump_yaml(value) -> str:
@@ -79,7 +101,10 @@ def _read_text(path: Path) -> str:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise OSError(f"it is larger than {MAX_BYTES >> 20} MB, and no config is")
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"cannot read config {path}: line {line} is not UTF-8 text; save the file as UTF-8") from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read config {path}: {error}{_similar_configs(path)}") from None
 
@@ -145,8 +170,14 @@ def _merge(below: dict, above: dict) -> dict:
     return merged
 
 
-def apply_override(values: dict, override: str) -> None:
-    """Set what "key.sub=value" says in nested `values`. Raises UserError when it is not of that form."""
+def apply_override(values: dict, override: str, is_text) -> None:
+    """Set what "key.sub=value" says in nested `values`. Raises UserError when it is not of that form.
+
+    The value is YAML where it begins as a list, a mapping or a quoted text; else it is one word to its end.
+
+    Args:
+        is_text: is_text(key): whether the values of that key are texts, so that 2024 means the text.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"-o {override}: an override is key.sub=value, for example train.epochs=2")
@@ -155,4 +186,17 @@ def apply_override(values: dict, override: str) -> None:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise UserError(f"-o {override}: {section} is a value, not a section")
-    values[last] = _parse_yaml(text, f"-o {override}")
+    values[last] = _parse_value(text.strip(), f"-o {override}", is_text(key.strip()))
+
+
+def _parse_value(text: str, origin: str, is_text: bool):
+    if text[:1] in ("'", '"') and text[-1:] == text[:1] or text[:1] in ("[", "{") and not is_text:
+        return _parse_yaml(text, origin)
+    loader = _Loader("")
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
+    if is_text and not tag.endswith(":null"):
+        return text
+    try:
+        return loader.construct_object(yaml.ScalarNode(tag, text))
+    except ValueError as error:  # a whole number of thousands of digits
+        raise UserError(f"{origin}: {error}") from None

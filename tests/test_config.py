@@ -95,7 +95,7 @@ def test_config_must_be_a_mapping(write, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["name: [", "name: a\n\tseed: 1", "name: !!python/object:os.system x", "name: 2021-99-99"]
+    "text", ["name: [", "name: a\n\tseed: 1", "name: !!python/object:os.system x", "name: !!timestamp 2021-99-99"]
 )
 def test_bad_yaml_names_the_file(write, text):
     assert "a.yaml is not valid YAML" in refusal(write("a.yaml", text))
@@ -136,6 +136,52 @@ def test_overrides_apply_in_order_over_the_file(write):
 def test_override_to_null_and_to_text_with_an_equals_sign(minimal):
     experiment = load_config(minimal, ["data.augment.resize=null", "data.archive=/tmp/a=b.zip"])
     assert experiment.data.augment.resize is None and experiment.data.archive == "/tmp/a=b.zip"
+
+
+@pytest.mark.parametrize(
+    "text", ["2024", "010", "1e3", "true", "2024-01-02", "photos/cats #2", "a: b", "[old] photos", "*cats", "!x", "{a}"]
+)
+def test_a_text_in_an_override_is_taken_as_it_is(minimal, write, text):
+    experiment = load_config(minimal, ["data.dataset=folder", f"data.folder={text}"])
+    assert experiment.data.folder == text
+    assert load_config(write("again.yaml", experiment.to_yaml())) == experiment
+    assert load_config(minimal, ["data.dataset=folder", f"data.folder='{text}'"]).data.folder == text
+
+
+def test_an_override_of_a_number_has_no_comment(minimal):
+    assert "train.epochs" in refusal(minimal, "train.epochs=2 # two")
+
+
+@pytest.mark.parametrize(("text", "seed"), [("010", 10), ("08", 8), ("0x1F", 31), ("0o17", 15), ("+7", 7)])
+def test_whole_numbers_are_those_of_yaml_1_2(minimal, write, text, seed):
+    assert load_config(minimal, [f"seed={text}"]).seed == seed
+    assert load_config(write("a.yaml", f"name: a\nseed: {text}")).seed == seed
+
+
+@pytest.mark.parametrize("text", ["1:30", "1_000", "0b11"])
+def test_what_yaml_1_2_does_not_take_for_a_number_is_none(minimal, text):
+    assert "seed" in refusal(minimal, f"seed={text}")
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16"])
+def test_a_file_that_is_not_utf_8_says_how_to_save_it(tmp_path, encoding):
+    path = tmp_path / "a.yaml"
+    path.write_bytes("name: a\n# 中文注释：学习率\n".encode(encoding))
+    message = refusal(path)
+    assert str(path) in message and "save the file as UTF-8" in message
+    assert f"line {1 if encoding == 'utf-16' else 2} " in message
+
+
+def test_a_byte_order_mark_disturbs_nothing(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_bytes("name: a\n".encode("utf-8-sig"))
+    assert load_config(path).name == "a"
+
+
+@pytest.mark.parametrize("override", ["train.device=cuda", "name=../up", "data.root=a\tb"])
+def test_a_text_of_the_wrong_form_is_answered_in_words(minimal, override):
+    message = refusal(minimal, override)
+    assert override.split("=")[0] in message and "pattern" not in message and "^" not in message
 
 
 @pytest.mark.parametrize("override", ["train.epochs", "=3", "train.epochs 3"])
@@ -212,7 +258,6 @@ def test_no_key_is_suggested_where_none_is_meant(minimal, key):
         "model.backbone=[alexnet]",
         "seed=-1",
         "name=../up",
-        "name=3",
         "data=null",
         "train=3",
     ],
@@ -233,6 +278,7 @@ def test_wrong_value_names_its_key_and_itself(minimal, override):
         ("model.attention=SimAM", "'none' or 'simam'"),
         ("model.backbone=vgg", "'towernet'"),
         ("data.mean=[0.5, 0.5]", "data.mean.2: missing"),
+        ("train.device=cuda", "auto, cpu, gpu, gpu:N"),
     ],
 )
 def test_wrong_value_says_what_would_be_right(minimal, override, remedy):
