@@ -1,7 +1,9 @@
+import bz2
 import gzip
 import hashlib
 import http.server
 import io
+import lzma
 import tarfile
 import threading
 import urllib.request
@@ -342,3 +344,63 @@ def test_damaged_zip(prepare, data_root, tmp_path, damage):
     path.write_bytes(miniatures.DAMAGE[damage](path.read_bytes()))
     assert str(path) in refusal(prepare, "caltech101_16", archive=str(path))
     assert list(data_root.iterdir()) == []
+
+
+# read to the end
+
+
+def plain_tar(tmp_path) -> bytes:
+    return gzip.decompress(miniatures.write_tar(tmp_path / "whole.tar.gz", FILES).read_bytes())
+
+
+COMPRESS = {"tar": bytes, "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("compress", COMPRESS.values(), ids=COMPRESS.keys())
+def test_a_compressed_tar_in_several_streams_is_read_whole(tmp_path, compress):
+    """As pigz, bgzip and `cat a.gz b.gz` write it."""
+    tar = plain_tar(tmp_path)
+    (tmp_path / "set.tar").write_bytes(
+        b"".join(compress(tar[start : start + 50_000]) for start in (0, 50_000, 100_000))
+    )
+    assert members(tmp_path / "set.tar") == FILES
+
+
+def after_the_second_member(tar):
+    return tar[: 512 + 512 + 512 + -(-100_000 // 512) * 512]
+
+
+CUTS = {
+    "between members": after_the_second_member,
+    "in a header": lambda tar: after_the_second_member(tar) + b"empty".ljust(100, b"\0"),
+    "a header of noise": lambda tar: after_the_second_member(tar) + bytes(range(256)) * 2 + tar[-1024:],
+    "another archive behind": lambda tar: tar + tar,
+}
+
+
+@pytest.mark.parametrize("compress", COMPRESS.values(), ids=COMPRESS.keys())
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS.keys())
+def test_a_tar_that_ends_before_its_mark_or_goes_on_behind_it_is_refused(tmp_path, cut, compress):
+    (tmp_path / "set.tar").write_bytes(compress(cut(plain_tar(tmp_path))))
+    assert "set.tar is not a readable" in refusal(members, tmp_path / "set.tar")
+
+
+def test_a_gz_cut_between_its_streams_is_refused(tmp_path):
+    tar = plain_tar(tmp_path)
+    (tmp_path / "set.tar.gz").write_bytes(gzip.compress(after_the_second_member(tar)))
+    assert "cut short" in refusal(members, tmp_path / "set.tar.gz")
+
+
+@pytest.mark.parametrize("kept", [-1, -8])
+def test_a_gz_whose_checksum_is_cut_or_wrong_is_refused(tmp_path, kept):
+    content = gzip.compress(plain_tar(tmp_path))
+    (tmp_path / "cut.gz").write_bytes(content[:kept])
+    (tmp_path / "wrong.gz").write_bytes(content[:-8] + b"12345678")
+    for name in ("cut.gz", "wrong.gz"):
+        assert name in refusal(members, tmp_path / name)
+
+
+def test_zeros_without_end_behind_a_tar_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 4 * 2**20)
+    (tmp_path / "set.tar.gz").write_bytes(gzip.compress(plain_tar(tmp_path) + bytes(8 * 2**20)))
+    assert "zeros" in refusal(members, tmp_path / "set.tar.gz")

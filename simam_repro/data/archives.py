@@ -3,12 +3,15 @@
 Nothing here writes a path that an archive chose: readers get `Member`s and name the files themselves.
 """
 
+import bz2
+import gzip
 import http.client
+import lzma
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Callable, Iterator
@@ -130,16 +133,16 @@ def read_archive(path, inner: str | None = None) -> Iterator[Member]:
     path = Path(path)
     with _as_user_error(path):
         if not zipfile.is_zipfile(path):
-            with tarfile.open(path, mode="r|*", tarinfo=_TarInfo) as tar:
-                yield from _limited(_tar_members(tar, path), path)
+            with open(path, "rb") as stream:
+                yield from _limited(_tar_members(stream, path), path)
             return
         with zipfile.ZipFile(path) as archive:
             nested = [info for info in archive.infolist() if inner and PurePosixPath(info.filename).name == inner]
             if not nested:
                 yield from _limited(_zip_members(archive), path)
                 return
-            with archive.open(nested[0]) as stream, tarfile.open(fileobj=stream, mode="r|*", tarinfo=_TarInfo) as tar:
-                yield from _limited(_tar_members(tar, path), path)
+            with archive.open(nested[0]) as stream:
+                yield from _limited(_tar_members(stream, path), path)
 
 
 @contextmanager
@@ -163,25 +166,52 @@ def _zip_members(archive: zipfile.ZipFile):
         yield info.filename, info.file_size, lambda info=info: archive.open(info)
 
 
-def _tar_members(tar: tarfile.TarFile, archive: Path):
-    for info in tar:
-        if info.isdir():
-            yield None
-            continue
-        if not info.isreg():
-            raise UserError(f"{archive}: {info.name!r} is a link or device; refused")
-        yield info.name, info.size, lambda info=info: tar.extractfile(info)
+def _tar_members(stream: BinaryIO, archive: Path):
+    # Not tarfile's own decompression: it reads no second member of a gz, and checks no checksum.
+    with _decompressed(stream) as plain, tarfile.open(fileobj=plain, mode="r|", tarinfo=_TarInfo) as tar:
+        for info in tar:
+            if info.isdir():
+                yield None
+                continue
+            if not info.isreg():
+                raise UserError(f"{archive}: {info.name!r} is a link or device; refused")
+            yield info.name, info.size, lambda info=info: tar.extractfile(info)
+        _check_rest(tar.fileobj)
+
+
+def _decompressed(stream: BinaryIO):
+    """What a gz, bz2 or xz file holds, all of its members; any other file as it is."""
+    start = stream.peek(6)
+    openers = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"]\0\0\x80": lzma.open}
+    opener = next((opener for magic, opener in openers.items() if start.startswith(magic)), nullcontext)
+    return opener(stream)
+
+
+def _check_rest(stream) -> None:
+    """Read what follows a tar's end, so that its checksum is compared. Raises OSError when it is not zeros."""
+    for _ in range(0, MAX_TOTAL_BYTES, _CHUNK):
+        rest = stream.read(_CHUNK)
+        if rest.strip(b"\0"):
+            raise OSError("something follows its end; are these two archives in one file?")
+        if not rest:
+            return
+    raise OSError(f"more than {MAX_TOTAL_BYTES >> 20} MB of zeros follow its end")
 
 
 class _TarInfo(tarfile.TarInfo):
-    """Refuses headers about other headers that are too long to be read whole."""
+    """Refuses what tarfile takes for an end but the mark of it, and headers about headers too long to be read whole."""
 
     _ABOUT = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
               tarfile.GNUTYPE_LONGLINK)  # fmt: skip
 
     @classmethod
     def frombuf(cls, buf, encoding, errors):
-        info = super().frombuf(buf, encoding, errors)
+        try:
+            info = super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise OSError(f"it is cut short or damaged: {error}") from None
         if info.type in cls._ABOUT and info.size > MAX_HEADER_BYTES:
             raise OSError(f"a header of {info.size} bytes")
         return info
