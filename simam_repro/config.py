@@ -120,7 +120,7 @@ class _OptimOfAll(Section):
         0.0, ge=0.0, le=1.0, description="on every parameter; adamw: decoupled, else an L2 penalty in the gradient"
     )
     clip_norm: Optional[float] = Field(
-        None, gt=0.0, description="the largest norm of all gradients together; null: not clipped"
+        None, ge=1e-6, le=1e6, description="the largest norm of all gradients together; null: not clipped"
     )
     schedule: Literal[tuple(SCHEDULES)] = Field(
         "cosine",
