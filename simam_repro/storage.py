@@ -4,16 +4,27 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
-from simam_repro.errors import RunError
+from simam_repro.errors import RunError, UserError
 
 _CHUNK = 1 << 20
-_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota exceeded", errno.EFBIG: "file size limit reached"}
+# The errors of a disk that fails, and those of a path that may not or cannot be used.
+_FAILS = {
+    errno.ENOSPC: "no space left", errno.EDQUOT: "quota exceeded", errno.EFBIG: "file size limit reached",
+    errno.EIO: "the disk fails",
+}  # fmt: skip
+_REFUSES = {
+    errno.EROFS: "the file system is read-only", errno.EACCES: "permission denied",
+    errno.EPERM: "the operation is not permitted", errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "its links lead in a circle", errno.ENOTDIR: "a part of it is no folder",
+    errno.EISDIR: "it is a folder", errno.ETXTBSY: "it is in use",
+}  # fmt: skip
 
 
 def _temporary_sibling(path: Path) -> Path:
@@ -46,6 +57,19 @@ def temporaries(path) -> list[Path]:
 
 
 @contextmanager
+def _errors_name(path: Path, temporary: Path):
+    """Errors of the disk name `path`, also those that name nothing: nobody has seen its temporary name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        elif isinstance(error.filename, str):
+            error.filename = error.filename.replace(str(temporary), str(path))
+        raise
+
+
+@contextmanager
 def atomic_path(path):
     """Yield a temporary path beside `path`; on success it replaces `path`, on failure it is removed.
 
@@ -56,10 +80,11 @@ def atomic_path(path):
     temporary = _temporary_sibling(path)
     temporary = temporary.with_name(temporary.name + path.suffix)
     try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
+        with _errors_name(path, temporary):
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -70,9 +95,10 @@ def new_folder(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_sibling(path)
-    temporary.mkdir()
     try:
-        yield temporary
+        with _errors_name(path, temporary):
+            temporary.mkdir()
+            yield temporary
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -131,23 +157,47 @@ def checksum(path, algorithm: str = "sha256") -> str:
     return digest.hexdigest()
 
 
+def give_usual_mode(path: Path) -> None:
+    """Let those read and write a file who may in its folder, for writers (safetensors) that let its owner only."""
+    path.chmod(path.parent.stat().st_mode & 0o666)
+
+
+def disk_error(error: Exception, place, advice: str) -> Exception | None:
+    """What the disk refused, as an error for the user: UserError for a path that cannot be used, RunError otherwise.
+
+    Args:
+        place: the path to name where `error` names none; None: not known.
+        advice: what to do when the disk fails, after the reason.
+    Returns:
+        None for an error of another kind.
+    """
+    if isinstance(error, (UserError, RunError)):
+        return None
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:  # safetensors, errors that gather several (shutil.Error) and numpy have it in their text only
+        told = re.search(r"(?:Errno|os error) (\d+)|requested and \d+ written", str(error))
+        number = int(told[1] or errno.ENOSPC) if told else None
+    named = error.filename if isinstance(error, OSError) and isinstance(error.filename, (str, Path)) else None
+    path = _shown(named or place or "a file or the output")
+    if number in _FAILS:
+        return RunError(f"{path} cannot be written: {_FAILS[number]} ({error}). {advice}")
+    if number in _REFUSES and isinstance(error, OSError):
+        return UserError(f"{path} cannot be used: {_REFUSES[number]}; give another path, or the right to use this one")
+    return None
+
+
+def _shown(path) -> str:
+    text = str(path)
+    return text if len(text) <= 200 else f"{text[:80]}...{text[-80:]} ({len(text)} characters)"
+
+
 @contextmanager
-def full_disk_explained(folder):
-    """Turn the errors of a full disk, wherever they come from below, into a RunError that names `folder`."""
+def disk_explained(place=None, advice: str = "Free some space (earlier runs, data/archives), then repeat the command"):
+    """Turn what the disk refuses, wherever it comes from below, into an error for the user; see `disk_error`."""
     try:
         yield
     except Exception as error:
-        reason = _full_disk(error)
-        if reason is None:
+        explained = disk_error(error, place, advice)
+        if explained is None:
             raise
-        raise RunError(
-            f"{folder} cannot be written: {reason} ({error}). The last checkpoint and all results so far are intact; "
-            f"free some space (earlier runs, data/archives), then continue with --resume"
-        ) from None
-
-
-def _full_disk(error: Exception) -> str | None:
-    if isinstance(error, OSError):
-        return _FULL.get(error.errno)
-    # safetensors' own exception has the number in its text only.
-    return next((reason for number, reason in _FULL.items() if f"(os error {number})" in str(error)), None)
+        raise explained from None

@@ -3,6 +3,7 @@
 import builtins
 import codecs
 import hashlib
+import json
 import os
 import pickle
 import struct
@@ -196,6 +197,47 @@ def test_wrong_weight_files(tmp_path, name):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=f"model.weights: .*{words}"):
         start_from(tmp_path / name, mobilenet(16))
+
+
+def safetensors_file(path, tensors: dict) -> None:
+    """As the format's description has it; {key: (type, array)}."""
+    header, content = {}, b""
+    for key, (kind, array) in tensors.items():
+        data = array.tobytes()
+        header[key] = {"dtype": kind, "shape": array.shape, "data_offsets": [len(content), len(content) + len(data)]}
+        content += data
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content)
+
+
+def test_bfloat16_weights_are_read(tmp_path, official):
+    """Usual on model hubs: the upper half of float32. As safetensors, and as Paddle saves it."""
+    halves = {key: (value.view(np.uint32) >> 16).astype(np.uint16) for key, value in values(official[0]).items()}
+    safetensors_file(tmp_path / "b.safetensors", {key: ("BF16", half) for key, half in halves.items()})
+    saved = {key: paddle.to_tensor(value).astype("bfloat16") for key, value in values(official[0]).items()}
+    paddle.save(saved, str(tmp_path / "b.pdparams"))
+    for name in ("b.safetensors", "b.pdparams"):
+        network = mobilenet(1000)
+        assert start_from(tmp_path / name, network) == []
+        for key, value in values(network).items():
+            np.testing.assert_allclose(value, values(official[0])[key], rtol=2**-7, atol=1e-30)
+            assert name == "b.pdparams" or np.array_equal(value.view(np.uint32) >> 16, halves[key])
+
+
+@pytest.mark.parametrize("kind, dtype", [("I64", np.int64), ("BOOL", bool), ("U8", np.uint8)])
+def test_weights_that_are_no_floats_are_refused(kind, dtype, tmp_path, official):
+    tensors = {key: ("F32", value) for key, value in values(official[0]).items()}
+    key = "features.0.0.weight"
+    tensors[key] = (kind, tensors[key][1].astype(dtype))
+    safetensors_file(tmp_path / "w.safetensors", tensors)
+    with pytest.raises(UserError, match=f"{key} is {np.dtype(dtype)}, not float32"):
+        start_from(tmp_path / "w.safetensors", mobilenet(1000))
+
+
+def test_float8_weights_are_refused(tmp_path):
+    safetensors_file(tmp_path / "w.safetensors", {"a": ("F8_E4M3", np.zeros(4, np.uint8))})
+    with pytest.raises(UserError, match="w.safetensors (holds a as F8_E4M3|is not a safetensors file)"):
+        start_from(tmp_path / "w.safetensors", mobilenet(1000))
 
 
 def test_no_such_weight_file(tmp_path):

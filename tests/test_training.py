@@ -84,6 +84,9 @@ def test_run_folder_is_whole(trained):
             "checksums.json", "optimizer.safetensors", "state.json", "weights.safetensors",
         ]  # fmt: skip
     assert not list(run.path.rglob("*.tmp*"))
+    # Whoever may read one file of it may read all.
+    modes = {path.stat().st_mode & 0o777 for path in run.path.rglob("*") if path.is_file()}
+    assert modes == {run.path.stat().st_mode & 0o666}
 
 
 def test_result_says_what_it_is_a_result_of(trained):

@@ -10,6 +10,7 @@ from pathlib import Path
 from simam_repro.cli.process import prepare_process
 from simam_repro.config import Experiment, Train, load_config, smoke
 from simam_repro.errors import RunError, UserError
+from simam_repro.storage import disk_explained
 
 
 class Terminated(BaseException):
@@ -40,7 +41,8 @@ def run(main, computes: bool = True) -> None:
     if computes:
         prepare_process()
     try:
-        main()
+        with disk_explained():
+            main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import paddle
 from paddle import nn
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, deserialize
 
 from simam_repro.errors import UserError
 from simam_repro.pickles import unpickle_plain
 
 PARAMETER_NAMES = "StructuredToParameterName@@"  # what paddle.save adds to a state dict
+# Little-endian; the kinds that are no floats are read to be named when they are refused.
+SAFETENSORS_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "?",
+}  # fmt: skip
 
 
 def start_from(path: Path, network: nn.Layer, trust_pickle: bool = False) -> list[str]:
@@ -28,7 +32,8 @@ def start_from(path: Path, network: nn.Layer, trust_pickle: bool = False) -> lis
     Returns:
         The keys that kept their initialisation.
     Raises:
-        UserError: no such file, damaged, refused, or of another network (names the keys).
+        UserError: no such file, damaged, refused, or of another network, or weights that are no floats (names the
+            keys).
     """
     tensors, expected = _read(path, trust_pickle), network.state_dict()
     head = _classifier_keys(network)
@@ -40,6 +45,11 @@ def start_from(path: Path, network: nn.Layer, trust_pickle: bool = False) -> lis
             key: f"{list(tensors[key].shape)}, not {list(expected[key].shape)}"
             for key in (expected.keys() & tensors.keys()) - head
             if tensors[key].shape != tuple(expected[key].shape)
+        },
+        **{
+            key: f"{tensors[key].dtype}, not float32 or another kind of float"
+            for key in expected.keys() & tensors.keys()
+            if tensors[key].dtype.kind != "f"
         },
     }
     if wrong:
@@ -60,10 +70,7 @@ def _read(path: Path, trust_pickle: bool) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"model.weights: {path} is not a file; give a .safetensors or .pdparams file, or null")
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"model.weights: {path} is not a safetensors file ({error}); replace it") from None
+        return _read_safetensors(path)
     if path.suffix != ".pdparams":
         raise UserError(f"model.weights: {path} is neither a .safetensors nor a .pdparams file")
     content = _read_trusted(path) if trust_pickle else _read_plain(path)
@@ -75,7 +82,31 @@ def _read(path: Path, trust_pickle: bool) -> dict[str, np.ndarray]:
     strange = [key for key, value in tensors.items() if not isinstance(key, str) or not isinstance(value, np.ndarray)]
     if strange:
         raise UserError(f"model.weights: {path} holds more than tensors: {strange[0]!r}; give a network's state dict")
+    return {key: _from_bfloat16(value) if value.dtype == np.uint16 else value for key, value in tensors.items()}
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """bfloat16, which numpy has not, as float32."""
+    try:
+        content = deserialize(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"model.weights: {path} is not a safetensors file ({error}); replace it") from None
+    tensors = {}
+    for key, tensor in content:
+        dtype = SAFETENSORS_TYPES.get(tensor["dtype"])
+        if dtype is None:
+            raise UserError(
+                f"model.weights: {path} holds {key} as {tensor['dtype']}, which is not read; give float32, float16 or "
+                f"bfloat16"
+            )
+        values = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
+        tensors[key] = _from_bfloat16(values) if tensor["dtype"] == "BF16" else values
     return tensors
+
+
+def _from_bfloat16(values: np.ndarray) -> np.ndarray:
+    """float32 of the upper halves of float32 (uint16), as which Paddle gives and saves bfloat16."""
+    return (values.astype(np.uint32) << 16).view(np.float32)
 
 
 def _read_plain(path: Path):

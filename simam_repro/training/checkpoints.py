@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_folder, checksum, new_folder, read_json, sync, write_json
+from simam_repro.storage import atomic_folder, checksum, give_usual_mode, new_folder, read_json, sync, write_json
 
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 CHECKSUMS = "checksums.json"  # sha256 of each of the others, written last
@@ -32,6 +32,7 @@ def save_checkpoint(run, network, optimizer, state: dict) -> None:
         save_file(tensors, temporary / OPTIMIZER)
         write_json(temporary / STATE, {**state, "scheduler": scheduler})
         for name in (WEIGHTS, OPTIMIZER):
+            give_usual_mode(temporary / name)
             sync(temporary / name)
         write_json(temporary / CHECKSUMS, {name: checksum(temporary / name) for name in (WEIGHTS, OPTIMIZER, STATE)})
         if run.last.exists():

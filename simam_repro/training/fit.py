@@ -15,7 +15,7 @@ from simam_repro.runs import RunFolder
 from simam_repro.storage import (
     atomic_path,
     checksum,
-    full_disk_explained,
+    disk_explained,
     read_json,
     remove_temporaries,
     write_json,
@@ -44,6 +44,11 @@ from simam_repro.training.recorder import Recorder
 from simam_repro.training.stopping import DeferredSignals
 from simam_repro.training.visualdl_log import VisualDLLog
 
+ON_FULL_DISK = (
+    "The last checkpoint and all results so far are intact; free some space (earlier runs, data/archives), then "
+    "continue with --resume"
+)
+
 
 def fit(
     experiment: Experiment, run_dir, *, data: PreparedData | None = None,
@@ -67,7 +72,7 @@ def fit(
     run = RunFolder(run_dir)
     # Paddle numbers parameters and optimizer states by a process-wide counter: each run counts anew,
     # so that a second run in a process (a notebook, a test) can load the checkpoint of the first.
-    with paddle.utils.unique_name.guard(), full_disk_explained(run.path), out_of_memory_explained():
+    with paddle.utils.unique_name.guard(), disk_explained(run.path, ON_FULL_DISK), out_of_memory_explained():
         with lost_rank_explained():
             ranks = join_ranks()
             with _only_writer(run, ranks):

@@ -41,8 +41,9 @@ def main():
     from simam_repro.locks import locked
     from simam_repro.reporting import summary_line, write_figures
     from simam_repro.runs import RUNS_ROOT, SMOKE_ROOT, RunFolder, default_run_dir
-    from simam_repro.storage import full_disk_explained
+    from simam_repro.storage import disk_explained
     from simam_repro.training import fit
+    from simam_repro.training.fit import ON_FULL_DISK
 
     cli.raise_on_sigterm()
     nproc = arguments.nproc or automatic_nproc(experiment.train.device)
@@ -70,7 +71,7 @@ def main():
                 result = run.read_result()
             else:
                 result = fit(experiment, run_dir, data=data, **how)
-        with full_disk_explained(run_dir), locked(run_dir):
+        with disk_explained(run_dir, ON_FULL_DISK), locked(run_dir):
             write_figures(run_dir, data)
     except (KeyboardInterrupt, cli.Terminated):
         if run.started:
