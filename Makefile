@@ -1,7 +1,15 @@
-# make help lists the targets. Variables: EPOCHS, SIMAM=on|off, SEED, DEVICE, ARCHIVE, JOBS, ARGS, PYTHON, PADDLE.
+# make help lists the targets. Variables: EPOCHS, SIMAM=on|off, SEED, DEVICE, ARCHIVE, JOBS, ARGS, PYTHON, PADDLE, VENV.
 
-PYTHON ?= python3
+# The newest Python from 3.13 to 3.10, or one from uv.
+PYTHON ?= sh scripts/python.sh
+# VENV=active: the virtual or conda environment that is active.
 VENV ?= .venv
+ifeq ($(VENV),active)
+override VENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
+ifeq ($(VENV),)
+$(error VENV=active: no virtual or conda environment is active; activate one, or leave VENV out)
+endif
+endif
 PADDLE ?= auto
 PORT ?= 8040
 RUNS ?= runs
@@ -37,11 +45,10 @@ EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "%-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(READY)  ## create .venv and install the packages (done by every other target on first use)
+setup: $(READY)  ## create .venv and install the packages (PADDLE=cpu|gpu|cu126|cu129, WHEELS=folder, VENV=active); done by every target
 
-$(READY): requirements.txt requirements.lock requirements-cpu.txt requirements-cpu.lock
-	$(PYTHON) scripts/setup_environment.py $(VENV) --paddle $(PADDLE)
-	@touch $@
+$(READY): requirements.lock requirements-cpu.lock
+	@$(PYTHON) scripts/setup_environment.py "$(VENV)" --paddle $(PADDLE) $(if $(WHEELS),--wheels "$(WHEELS)")
 
 demo: $(READY)  ## train TowerNet without and with SimAM on the embedded data set (2 minutes)
 	$(PY) scripts/demo.py $(if $(SEED),--seed $(SEED))
@@ -59,9 +66,8 @@ test-paddle26: .venv-paddle26/.ready  ## run the tests under Paddle 2.6.2, the l
 	.venv-paddle26/bin/python -m pytest -q -n auto --maxprocesses 4 $(ARGS)
 
 # The CUDA environment with the CPU wheel of the same version in the place of the CUDA one.
-.venv-paddle26/.ready: requirements.txt requirements.lock
-	$(PYTHON) scripts/setup_environment.py .venv-paddle26 --paddle 2.6-cpu
-	@touch $@
+.venv-paddle26/.ready: requirements.lock
+	@NEWEST_MINOR=12 $(PYTHON) scripts/setup_environment.py .venv-paddle26 --paddle 2.6-cpu $(if $(WHEELS),--wheels "$(WHEELS)")
 
 # caltech-towernet -> configs/caltech_towernet[_simam].yaml; cifar-NAME -> cifar10_NAME, but for the original's own
 # alexnet; faithful-NAME -> the same below configs/faithful/.
@@ -166,9 +172,8 @@ bench: $(READY)  ## measure speed and memory, with PyTorch beside it if BENCH_TO
 lock: $(READY)  ## resolve the lock files anew (needs the network)
 	$(PY) -m pip install --quiet uv
 	for name in requirements requirements-cpu; do \
-	  { echo "# Full lock of $$name.txt for CPython 3.11 on x86-64 Linux; \`make lock\` writes it."; \
-	    $(PY) -m uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
-	      --no-emit-index-url --no-header --no-annotate $$name.txt; } > $$name.lock.new && mv $$name.lock.new $$name.lock; \
+	  $(PY) -m uv pip compile -q --universal --python-version 3.10 --no-emit-index-url --no-annotate \
+	    --custom-compile-command "make lock" $$name.txt -o $$name.lock; \
 	done
 
 clean:  ## remove the environments and the compiled operator (data/ and runs/ stay)
