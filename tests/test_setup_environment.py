@@ -1,4 +1,4 @@
-"""The installer: which Paddle it takes, and what it leaves alone. What the driver says is given; the index is a folder."""
+"""The installer: which Paddle it takes, what it leaves alone. What the driver says is given; the index is a folder."""
 
 import json
 import subprocess
