@@ -73,7 +73,7 @@ ONE_BY_ONE = {"caltech101_16": CaltechOneByOne, "cifar10": CifarOneByOne}
 def loader_of(name: str, workers: int | None, few: int):
     """(loader, what to call with the turn before it): the original's where `workers` is None."""
     config = load_config(ROOT / "configs" / f"{name}.yaml").data
-    data = prepare_data(config, cli.archive_folders())
+    data = prepare_data(config)
     if workers is not None:
         ours = build_loaders(data, config.model_copy(update={"num_workers": workers}), seed=0)
         return ours.train, ours.set_epoch

@@ -21,7 +21,7 @@
 # %%
 import numpy as np
 import paddle
-from _setup import archive_folders, has_data, show
+from _setup import has_data, show
 
 from simam_repro.config import PROJECT_ROOT, load_config
 from simam_repro.data import build_loaders, prepare_data
@@ -59,7 +59,7 @@ if not has_data("cifar10", SOURCE):
     cut.append("data.dataset=shapes16")
 short_off, short_on = (load_config(CONFIGS / f"{half.name}.yaml", cut) for half in (off, on))
 
-data = prepare_data(short_on.data, archive_folders, warn=lambda message: None, progress=False)
+data = prepare_data(short_on.data, warn=lambda message: None, progress=False)
 kind = "generated images (stand-in data, no evidence about SimAM)" if data.stand_in else "real images"
 print(f"data used below: {data.name}, {kind}, archive sha256 {data.sha256[:12]}...")
 print(f"whole set: {len(data.classes)} classes, {len(data.train)} train and {len(data.eval)} eval images")

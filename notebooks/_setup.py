@@ -6,7 +6,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from simam_repro import cli  # noqa: E402
 from simam_repro.cli import process  # noqa: E402
 
 process.set_paddle_defaults()
@@ -15,16 +14,15 @@ from IPython.display import Image as Display  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from simam_repro.config import PROJECT_ROOT  # noqa: E402
-from simam_repro.data.archives import Source, find  # noqa: E402
+from simam_repro.data.archives import Source, archive_folders, find  # noqa: E402
 
 WIDTH = 900  # pixels; notebooks are committed with their figures
-archive_folders = cli.archive_folders()
 
 
 def has_data(dataset: str, source: Source) -> bool:
     """Whether a data set is on this machine, unpacked or as its archive: a notebook downloads nothing."""
     folder = PROJECT_ROOT / "data"
-    return (folder / dataset / "manifest.json").is_file() or bool(find(source, [folder / "archives", *archive_folders]))
+    return (folder / dataset / "manifest.json").is_file() or bool(find(source, archive_folders()))
 
 
 def show(figure, width: int = WIDTH) -> Display:

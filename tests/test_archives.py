@@ -51,6 +51,17 @@ def test_looks_recursively_and_past_missing_folders(tmp_path):
     assert locate(source(), [tmp_path / "none", tmp_path / "b"]) == hidden
 
 
+def test_links_are_followed_and_lead_nowhere_twice(tmp_path):
+    archive = touch(tmp_path / "disk" / "deep" / "set.tar.gz")
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "loop").symlink_to(tmp_path / "disk")
+    assert locate(source(), [tmp_path / "named"]).samefile(archive)
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / "set.tar.gz").symlink_to(archive)
+    assert locate(source(), [tmp_path / "file"]).samefile(archive)
+
+
 def test_any_known_name_will_do_and_a_folder_of_that_name_will_not(tmp_path):
     (tmp_path / "set.tar.gz").mkdir()
     inner = touch(tmp_path / "x" / "inner.tar")

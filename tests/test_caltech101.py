@@ -87,6 +87,13 @@ def test_description(caltech, caltech_archive):
     }
 
 
+def test_simam_archives_is_read_where_data_is_prepared(caltech_archive, data_root, monkeypatch):
+    """In a notebook, by fit() and by evaluation as on the command line: nobody hands the folders on."""
+    monkeypatch.setenv("SIMAM_ARCHIVES", f"{data_root}/none:{caltech_archive.parent}")
+    config = Data(root=str(data_root), allow_miniature=True)
+    assert len(prepare_data(config, warn=lambda message: None, progress=False).train) == 64
+
+
 def test_official_zip_gives_the_same_set(caltech, prepare, tmp_path, data_root):
     archive = miniatures.write_caltech(tmp_path / "in" / "caltech-101.zip", wrapped=True)
     shutil.rmtree(data_root)

@@ -102,7 +102,7 @@ def test_without_it_the_best_is_chosen_on_the_eval_images(root, tmp_path):
 
 def test_evaluation_does_not_hold_the_validation_accuracy_against_it(trained):
     run, result = trained
-    evaluation = evaluate(load_trained(run.last, "cpu"), budget_s=0.1)
+    evaluation = evaluate(load_trained(run.last, device="cpu"), budget_s=0.1)
     assert evaluation["recorded_top1"] is None
     assert evaluation["top1"] == result["final"]["eval_acc"]
 

@@ -131,11 +131,6 @@ def read_experiment(arguments, config=None) -> Experiment:
     return smoke(experiment) if arguments.smoke else experiment
 
 
-def archive_folders() -> list[Path]:
-    """The folders of SIMAM_ARCHIVES (colon-separated), where archives are looked for besides data/archives."""
-    return [Path(folder) for folder in os.environ.get("SIMAM_ARCHIVES", "").split(os.pathsep) if folder]
-
-
 def relative(path) -> Path:
     """A path as the user would type it: relative to the working directory when it lies below."""
     path = Path(path).resolve()

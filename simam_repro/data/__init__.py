@@ -5,6 +5,7 @@ from pathlib import Path
 
 from simam_repro.config import PROJECT_ROOT, Data
 from simam_repro.data import caltech101, cifar10, folder, shapes16
+from simam_repro.data.archives import archive_folders as default_archive_folders
 from simam_repro.data.folder import check_images
 from simam_repro.data.loaders import build_loaders
 from simam_repro.data.prepared import PreparedData
@@ -27,17 +28,19 @@ def _print_warning(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def prepare_data(config: Data, archive_folders=(), warn=_print_warning, progress: bool = True) -> PreparedData:
+def prepare_data(config: Data, archive_folders=None, warn=_print_warning, progress: bool = True) -> PreparedData:
     """The data set of a config, unpacked and checked on first use.
 
-    An archive is looked for in `<root>/archives`, then in and below each of `archive_folders`, then
-    downloaded. Warnings (an unofficial checksum) go to `warn`.
+    An archive is looked for in `<root>/archives`, then in and below each of `archive_folders` (None: the
+    project's data/archives and the folders of SIMAM_ARCHIVES), then downloaded. Warnings (an unofficial checksum)
+    go to `warn`.
 
     Raises:
         UserError: no archive, or one whose contents do not pass.
     """
     root = PROJECT_ROOT / config.root
-    folders = [root / "archives", *map(Path, archive_folders)]
+    more = default_archive_folders() if archive_folders is None else map(Path, archive_folders)
+    folders = list(dict.fromkeys([root / "archives", *more]))
     try:
         return PREPARE[config.dataset](config, root, folders, warn, progress)
     except OSError as error:

@@ -7,6 +7,7 @@ import bz2
 import gzip
 import http.client
 import lzma
+import os
 import tarfile
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from typing import BinaryIO, Callable, Iterator
 from filelock import FileLock
 from tqdm import tqdm
 
+from simam_repro.config import PROJECT_ROOT
 from simam_repro.errors import UserError
 from simam_repro.storage import atomic_path, checksum, lock_file, remove_leftovers
 
@@ -52,14 +54,32 @@ class Member:
     read: Callable[[], bytes]
 
 
+def archive_folders() -> list[Path]:
+    """Where archives are looked for besides `<data.root>/archives`: the project's own, then SIMAM_ARCHIVES (folders
+    separated by colons)."""
+    named = os.environ.get("SIMAM_ARCHIVES", "").split(os.pathsep)
+    return [PROJECT_ROOT / "data" / "archives", *(Path(folder) for folder in named if folder)]
+
+
 def find(source: Source, folders) -> Path | None:
-    """The path of the first file in or below `folders` with a name of `source`; None when there is none."""
+    """The path of the first file in or below `folders`, links followed, with a name of `source`; None without one."""
     for folder in folders:
-        for name in source.md5:
-            for path in sorted(Path(folder).rglob(name)) if Path(folder).is_dir() else []:
-                if path.is_file():
-                    return path
+        found = [path for path in _files_below(Path(folder)) if path.name in source.md5]
+        if found:
+            return min(found, key=lambda path: (list(source.md5).index(path.name), path))
     return None
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Each folder is visited once, whatever links lead to it."""
+    visited = set()
+    for here, subfolders, names in os.walk(folder, followlinks=True):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in visited:
+            subfolders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        yield from (path for path in (Path(here, name) for name in names) if path.is_file())
 
 
 def locate(source: Source, folders, progress: bool = True) -> Path:

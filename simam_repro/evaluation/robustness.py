@@ -120,7 +120,7 @@ class Measurement:
         """Forward passes of an image that are still to be done, about."""
         return self.content["images"] * sum(map(_cost, self.missing))
 
-    def measure(self, archive_folders=(), device: str = "auto", advance=lambda passes: None) -> None:
+    def measure(self, device: str = "auto", advance=lambda passes: None) -> None:
         """Measure what is missing; the file is written after each part.
 
         Args:
@@ -131,7 +131,7 @@ class Measurement:
         """
         if not self.missing:
             return
-        trained = load_trained(self.checkpoint, archive_folders, device)
+        trained = load_trained(self.checkpoint, device)
         self._note_environment(describe_environment(trained.device, trained.experiment.model))
         examiner = _Examiner(trained, self.content["images"])
         for part in self.missing:

@@ -25,12 +25,11 @@ class Trained:
     classes: tuple[str, ...]
     network: nn.Layer
     device: str
-    archive_folders: tuple = ()
 
     @cached_property
     def data(self) -> PreparedData:
         """The data set that the network was trained on; see `prepare_data`."""
-        return prepare_data(self.experiment.data, self.archive_folders)
+        return prepare_data(self.experiment.data)
 
     @property
     def stand_in(self) -> bool:
@@ -38,7 +37,7 @@ class Trained:
         return self.run.read_result()["data"]["stand_in"] if self.run.complete else self.data.stand_in
 
 
-def load_trained(path, archive_folders=(), device: str = "auto") -> Trained:
+def load_trained(path, device: str = "auto") -> Trained:
     """The network of a run (its best weights) or of one checkpoint of a run.
 
     Args:
@@ -54,11 +53,11 @@ def load_trained(path, archive_folders=(), device: str = "auto") -> Trained:
         raise UserError(f"{path} is neither a run folder (no config.yaml) nor a checkpoint folder inside one")
     experiment = run.read_experiment()
     device = select_device(device)
-    classes = _recorded_classes(run) or prepare_data(experiment.data, archive_folders).classes
+    classes = _recorded_classes(run) or prepare_data(experiment.data).classes
     network = build_model(experiment.model, len(classes), experiment.data.image_size)
     load_weights(checkpoint, network)
     network.eval()
-    return Trained(run, checkpoint, experiment, classes, network, device, tuple(archive_folders))
+    return Trained(run, checkpoint, experiment, classes, network, device)
 
 
 def _recorded_classes(run: RunFolder) -> tuple[str, ...] | None:

@@ -28,7 +28,7 @@ NOTES = (
 )
 
 
-def write_robustness(measurements, scope: Scope, path=None, archive_folders=()) -> tuple[str, list[Path]]:
+def write_robustness(measurements, scope: Scope, path=None) -> tuple[str, list[Path]]:
     """Compare runs that are measured; write the summary, its figure and corruptions.png, the corruptions to look at.
 
     Args:
@@ -45,7 +45,7 @@ def write_robustness(measurements, scope: Scope, path=None, archive_folders=()) 
     write_json(path, summary)
     plot_robustness(summary, figure)
     experiment = measurements[0].run.read_experiment()
-    data = prepare_data(experiment.data, archive_folders)
+    data = prepare_data(experiment.data)
     index = len(data.eval) // 2
     plot_corruptions(data.eval.images[index], experiment.data.image_size, data.eval.ids[index], sheet, data.stand_in)
     return robustness_table(summary), [path, figure, sheet]

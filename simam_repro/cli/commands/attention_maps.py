@@ -24,12 +24,12 @@ def main():
     from simam_repro.evaluation import load_trained
     from simam_repro.reporting.attention import find_other_half, write_attention_figures
 
-    trained = load_trained(arguments.run, cli.archive_folders(), arguments.device)
+    trained = load_trained(arguments.run, arguments.device)
     off = arguments.off or find_other_half(trained.run)
     if off is None:
         print("no run without SimAM beside it: Grad-CAM shows one network (--off RUN adds the other)")
     else:
-        off = load_trained(off, cli.archive_folders(), arguments.device)
+        off = load_trained(off, arguments.device)
     names = None if arguments.layers == "all" else arguments.layers.split(",")
     paths = write_attention_figures(
         trained, off, arguments.images, names, arguments.cam_layer, arguments.output_dir or trained.run.figures

@@ -23,7 +23,7 @@ def main():
     from simam_repro.evaluation import evaluate, load_trained
     from simam_repro.reporting import evaluation_table, write_evaluation
 
-    trained = load_trained(arguments.run, cli.archive_folders(), arguments.device)
+    trained = load_trained(arguments.run, arguments.device)
     print(f"measuring {cli.relative(trained.checkpoint)} on {trained.device}", flush=True)
     evaluation = evaluate(trained, arguments.batch_size, engine=arguments.engine)
     written = write_evaluation(trained, evaluation)

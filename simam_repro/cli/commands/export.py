@@ -18,7 +18,7 @@ def main():
 
     from simam_repro.evaluation import export, load_trained
 
-    trained = load_trained(arguments.run, cli.archive_folders(), "cpu")
+    trained = load_trained(arguments.run, "cpu")
     folder = arguments.output or trained.run.exported
     paths = export(trained.network, trained.experiment.data.image_size, folder)
     print("written: " + ", ".join(str(cli.relative(path)) for path in paths))

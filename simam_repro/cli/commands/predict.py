@@ -35,7 +35,7 @@ def main():
     from simam_repro.reporting import prediction_lines, write_eval_grid, write_predictions
 
     paths = find_images(arguments.images)
-    trained = load_trained(arguments.run, cli.archive_folders(), arguments.device)
+    trained = load_trained(arguments.run, arguments.device)
     if arguments.eval_grid:
         output = arguments.output or trained.run.figures / "eval_grid.png"
         write_eval_grid(trained, output)

@@ -14,7 +14,7 @@ def main():
 
     from simam_repro.data import build_loaders, check_images, prepare_data
 
-    data = prepare_data(experiment.data, cli.archive_folders())
+    data = prepare_data(experiment.data)
     if experiment.data.dataset == "folder" and not experiment.data.skip_damaged:
         check_images(data)
     loaders = build_loaders(data, experiment.data, experiment.seed)

@@ -52,8 +52,8 @@ def main():
     with tqdm(total=sum(one.work for one in measurements), unit=" passes", smoothing=0.05, disable=None) as bar:
         for one in measurements:
             bar.set_description(f"{one.content['name']} seed {one.content['seed']}")
-            one.measure(cli.archive_folders(), arguments.device, bar.update)
+            one.measure(arguments.device, bar.update)
             bar.write(run_line(one.content))
-    table, written = write_robustness(measurements, scope, arguments.json, cli.archive_folders())
+    table, written = write_robustness(measurements, scope, arguments.json)
     print(f"\n{table}")
     print("\nwritten: " + ", ".join(str(cli.relative(path)) for path in written))

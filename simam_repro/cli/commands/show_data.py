@@ -18,7 +18,7 @@ def main():
     from simam_repro.reporting import write_data_figures
     from simam_repro.runs import RUNS_ROOT
 
-    data = prepare_data(experiment.data, cli.archive_folders())
+    data = prepare_data(experiment.data)
     folder = arguments.output_dir or RUNS_ROOT / experiment.name
     for path in write_data_figures(data, experiment, folder, arguments.index):
         print(f"figure: {cli.relative(path)}")

@@ -59,7 +59,7 @@ def main():
         if finish and run.finished:
             print(f"{cli.relative(run_dir)} is complete")
             return
-    data = prepare_data(experiment.data, cli.archive_folders())
+    data = prepare_data(experiment.data)
     try:
         if trained and not run.finished:  # it died while they were drawn
             result = run.read_result()
