@@ -4,7 +4,6 @@ A config is YAML with the sections `name`, `seed`, `data`, `model`, `optim`, `tr
 """
 
 import difflib
-from pathlib import Path
 from typing import Annotated, Literal, Optional, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
@@ -12,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from simam_repro.config_files import apply_override, dump_yaml, load_with_bases
 from simam_repro.errors import UserError
 from simam_repro.optimizers import OPTIMIZERS, SCHEDULES, own_keys
-
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
+from simam_repro.places import PROJECT_ROOT as PROJECT_ROOT
+from simam_repro.places import find_file
 
 # Side in pixels of the smallest image that a network takes: below it one of its maps would vanish (AlexNet: its last
 # one would be smaller than 3x3).
@@ -243,7 +242,7 @@ def load_config(path, overrides=()) -> Experiment:
     Raises:
         UserError: unreadable file, bad YAML, unknown key (names the nearest) or bad value.
     """
-    values = load_with_bases(Path(path))
+    values = load_with_bases(find_file(path))
     for override in overrides:
         apply_override(values, override, _is_text)
     return build_experiment(values, origin=str(path))

@@ -13,7 +13,6 @@ from pydantic import AfterValidator, Field
 from simam_repro.config import (
     ARM_KEYS,
     NAME_PATTERN,
-    PROJECT_ROOT,
     Experiment,
     PathText,
     Section,
@@ -24,6 +23,7 @@ from simam_repro.config import (
 )
 from simam_repro.config_files import load_mapping
 from simam_repro.errors import UserError
+from simam_repro.places import find_file
 from simam_repro.runs import RUNS_ROOT, RunFolder, default_run_dir
 
 KEYS = "configs, seeds, overrides, variants"
@@ -103,7 +103,7 @@ def read_sweep(path, folder, overrides=(), smoke_test: bool = False) -> list[Swe
     Raises:
         UserError: an unreadable or wrong file, an experiment that is not valid, two of the same name.
     """
-    path = Path(path)
+    path = find_file(path)
     if not re.match(NAME_PATTERN, path.stem):
         raise UserError(f"{path}: a sweep is named like its file: letters, digits, _ . and -")
     values = load_mapping(path, "a sweep", KEYS)
@@ -183,9 +183,9 @@ def _options(sweep: SweepFile, variant: str | None) -> list[str]:
 def _run(path: Path, folder, config: str, variant: str | None, options: list[str], smoke_test: bool) -> SweepRun:
     try:
         if variant:
-            plain = load_config(PROJECT_ROOT / config)
+            plain = load_config(config)
             options = [f"name={plain.name}-{variant}", *options]
-        experiment = load_config(PROJECT_ROOT / config, options)
+        experiment = load_config(config, options)
         check_image_size(experiment.model, experiment.data.image_size)
     except UserError as error:
         raise UserError(f"{path}: {config}{f', variant {variant}' if variant else ''}: {error}") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from simam_repro.cli.process import prepare_process
 from simam_repro.config import Experiment, Train, load_config, smoke
 from simam_repro.errors import RunError, UserError
+from simam_repro.places import PACKAGE
 from simam_repro.storage import disk_explained
 
 
@@ -58,6 +59,11 @@ def run(main, computes: bool = True) -> None:
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def command(name: str) -> list[str]:
+    """The first words of a command line that runs the command `name` in a process of its own, from any folder."""
+    return [sys.executable, str(PACKAGE / "__main__.py"), name]
 
 
 def add_experiment_options(parser: argparse.ArgumentParser) -> None:

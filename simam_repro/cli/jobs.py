@@ -3,10 +3,10 @@
 import os
 import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+from simam_repro import cli
 from simam_repro.cli.launch import end_with_parent
 from simam_repro.cli.process import set_threads
 from simam_repro.config import PROJECT_ROOT
@@ -99,7 +99,7 @@ def train_command(run: SweepRun, smoke: bool) -> list[str]:
     """Trains what is missing of `run`, with the project as working directory."""
     options = [part for override in run.overrides for part in ("-o", override)]
     folder = ["--finish", "--run-dir", str(run.folder.path.resolve())]
-    return [sys.executable, "scripts/train.py", "-c", run.config, *options, *folder, *["--smoke"] * smoke]
+    return [*cli.command("train"), "-c", run.config, *options, *folder, *["--smoke"] * smoke]
 
 
 def work(jobs: list[Job], limit: int, smoke: bool, report) -> None:

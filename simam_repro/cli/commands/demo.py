@@ -9,7 +9,6 @@ import tempfile
 import threading
 
 from simam_repro import cli
-from simam_repro.config import PROJECT_ROOT
 
 CONFIGS = ("configs/demo_towernet.yaml", "configs/demo_towernet_simam.yaml")
 
@@ -24,7 +23,7 @@ def main():
     from simam_repro.reporting import plot_curves, side_by_side
     from simam_repro.runs import RUNS_ROOT, default_run_dir
 
-    experiments = [load_config(PROJECT_ROOT / config, [f"seed={arguments.seed}"]) for config in CONFIGS]
+    experiments = [load_config(config, [f"seed={arguments.seed}"]) for config in CONFIGS]
     data = prepare_data(experiments[0].data)
     epochs = experiments[0].train.epochs
     print(f"TowerNet without and with SimAM, {epochs} epochs on {len(data.train)} generated images (stand-in data)")
@@ -70,7 +69,7 @@ def train_together(configs, seed: str, total_epochs: int) -> None:
 def _start(config: str, seed: str, environment: dict, complaints, lines: queue.Queue) -> subprocess.Popen:
     """Start one training; its output lines go to `lines`, and None when it ends."""
     # The demo's own run folders: repeating it gives the same numbers.
-    command = [sys.executable, PROJECT_ROOT / "scripts/train.py", "-c", PROJECT_ROOT / config]
+    command = [*cli.command("train"), "-c", config]
     process = subprocess.Popen(
         [*command, "--seed", seed, "--overwrite"], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=complaints,

@@ -12,7 +12,6 @@ from pathlib import Path
 from simam_repro import cli
 from simam_repro.cli.jobs import COMPLETE, FAILED, Job, work
 from simam_repro.cli.process import processors
-from simam_repro.config import PROJECT_ROOT
 
 
 def parse_arguments():
@@ -59,7 +58,7 @@ def main():
 
 
 def compare_command(folder: Path) -> list:
-    return [sys.executable, PROJECT_ROOT / "scripts/compare.py", "--sweep", folder]
+    return [*cli.command("compare"), "--sweep", folder]
 
 
 def check_outcome(jobs: list[Job]) -> None:
