@@ -46,7 +46,7 @@ def test_a_training_prepares_its_data_once(tmp_path, monkeypatch):
     prepared = []
     prepare = PREPARE["shapes16"]
     monkeypatch.setitem(PREPARE, "shapes16", lambda *arguments: prepared.append(prepare(*arguments)) or prepared[-1])
-    monkeypatch.setattr(cli, "raise_on_sigterm", lambda: None)
+    monkeypatch.setattr(cli, "raise_on_termination", lambda: None)
     command = [
         "train.py",
         "-c",

@@ -245,7 +245,7 @@ def started(tmp_path):
     process.wait()
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_leaves_with_the_command_to_resume(number, code, started):
     process, folder, options = started
     refused = script("train", *options)

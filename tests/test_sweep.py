@@ -126,7 +126,7 @@ def refused(tmp_path, monkeypatch, capsys):
     """refused(path, *arguments) -> what sweep.py says; it has exit code 2 and left no folder."""
 
     def call(path, *arguments):
-        monkeypatch.setattr(cli, "raise_on_sigterm", lambda: None)
+        monkeypatch.setattr(cli, "raise_on_termination", lambda: None)
         command = ["sweep.py", "-c", path, "--sweep-dir", tmp_path / "out", *arguments]
         monkeypatch.setattr(sys, "argv", [str(word) for word in command])
         with pytest.raises(SystemExit) as caught:

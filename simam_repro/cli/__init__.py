@@ -5,26 +5,41 @@ import os
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
 
 from simam_repro.cli.process import prepare_process
+from simam_repro.cli.streams import lost_output, outlast_readers
 from simam_repro.config import Experiment, Train, load_config, smoke
 from simam_repro.errors import RunError, UserError
 from simam_repro.places import PACKAGE
+from simam_repro.signals import SAME_SIGNAL_SECONDS
 from simam_repro.storage import disk_explained
 
 
 class Terminated(BaseException):
-    """SIGTERM, for what has something to clear up or to say; see `raise_on_sigterm`."""
+    """SIGTERM or SIGHUP, for what has something to clear up or to say; see `raise_on_termination`."""
+
+    def __init__(self, number: int):
+        self.number = signal.Signals(number)
 
 
-def raise_on_sigterm() -> None:
-    """From now on SIGTERM raises `Terminated`. Call it after paddle is imported, which takes SIGTERM for itself."""
+def raise_on_termination() -> None:
+    """From now on SIGTERM, and SIGHUP (the terminal closes) unless nohup has it ignored, raise `Terminated`.
+
+    Call it after paddle is imported, which takes SIGTERM for itself.
+    """
+    raised = []
 
     def terminate(number, frame):
-        raise Terminated
+        # Who tells a whole group of processes (timeout, a cluster) often tells one of them twice.
+        if not raised or time.monotonic() - raised[-1] > SAME_SIGNAL_SECONDS:
+            raised.append(time.monotonic())
+            raise Terminated(number)
 
-    signal.signal(signal.SIGTERM, terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, terminate)
 
 
 def resume_command() -> str:
@@ -34,13 +49,17 @@ def resume_command() -> str:
 
 
 def run(main, computes: bool = True) -> None:
-    """Call `main()` as a program: exit 2 and one message for bad input, 130 for Ctrl-C, 143 for SIGTERM, else 1.
+    """Call `main()` as a program: exit 2 and one message for bad input, 128 + N for signal N, else 1.
+
+    It goes on when the reader of its output (head, tee, a terminal) goes away. When the output cannot be written
+    for another reason, a full disk, it ends with 1.
 
     Args:
         computes: whether it loads Paddle, for which the process is prepared; else its environment stays the user's.
     """
     if computes:
         prepare_process()
+    outlast_readers()
     try:
         with disk_explained():
             main()
@@ -49,15 +68,15 @@ def run(main, computes: bool = True) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except Terminated:
-        print("terminated", file=sys.stderr)
-        sys.exit(143)
-    except BrokenPipeError:
-        # The reader (head, less) went away; nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGINT)
+    except Terminated as error:
+        print(f"terminated by {error.number.name}", file=sys.stderr)
+        sys.exit(128 + error.number)
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    if error := lost_output():
+        print(f"error: the output is not complete ({error.strerror})", file=sys.stderr)
         sys.exit(1)
 
 

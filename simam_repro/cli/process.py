@@ -9,6 +9,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from simam_repro.places import PROJECT_ROOT
+
 # glibc gives freed memory back to the kernel at once, and Paddle frees every tensor at once: each new one would pay
 # for page faults. Keep it, but packed (benchmarks/memory.py measures what that costs).
 ALLOCATOR = ":".join(
@@ -44,6 +46,7 @@ PADDLE_CHATTER = (
 def prepare_process() -> None:
     """All of the settings. Starts this program again, once, where some have to be there from the start."""
     set_paddle_defaults()
+    _set_matplotlib()
     before = dict(os.environ)
     _set_cuda_libraries()
     if platform.libc_ver()[0] == "glibc":
@@ -51,6 +54,14 @@ def prepare_process() -> None:
     if os.environ != before and STARTED_AGAIN not in os.environ:
         os.environ[STARTED_AGAIN] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _set_matplotlib() -> None:
+    """Figures are files here, whatever shows those of who calls (a notebook's kernel exports a module it has)."""
+    os.environ["MPLBACKEND"] = "Agg"
+    home = os.path.expanduser("~")
+    if "MPLCONFIGDIR" not in os.environ and not os.access(home, os.W_OK) and os.access(PROJECT_ROOT, os.W_OK):
+        os.environ["MPLCONFIGDIR"] = str(PROJECT_ROOT / ".cache" / "matplotlib")
 
 
 def set_paddle_defaults() -> None:

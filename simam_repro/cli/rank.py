@@ -18,7 +18,7 @@ from simam_repro.errors import LostRank, RunError, UserError  # noqa: E402
 def main(folder: Path) -> None:
     from simam_repro.training import fit
 
-    cli.raise_on_sigterm()
+    cli.raise_on_termination()
     task = json.loads((folder / launch.TASK).read_text())
     fit(load_config(folder / launch.CONFIG), **task)
 

@@ -15,11 +15,15 @@ from simam_repro.training.checkpoints import keep_best, save_checkpoint
 from simam_repro.training.recorder import Recorder
 from simam_repro.training.stopping import DeferredSignals
 
+BAR_NAME = 24  # columns of the bar for the end of the experiment's name, which tells the arms apart
+WAITED_WORTH_SAYING = 0.1
+
 
 class Checkpoints(paddle.callbacks.Callback):
     """Saves after every epoch, every `steps` steps, and when a signal asks to stop, which it then delivers.
 
-    The last of the callbacks: what it saves is the state after a step, the schedule's and the log's included.
+    Behind all callbacks that change something: what it saves is the state after a step, the schedule's and the log's
+    included.
     """
 
     def __init__(self, run, recorder: Recorder, log, signals: DeferredSignals, steps: int | None):
@@ -69,7 +73,10 @@ class Checkpoints(paddle.callbacks.Callback):
 
 
 class Terminal(paddle.callbacks.Callback):
-    """A line an epoch on stdout and, on a terminal, a bar with the time left for the whole run."""
+    """A line an epoch on stdout and, on a terminal, a bar with the time left for the whole run.
+
+    Behind Checkpoints: what is told is saved.
+    """
 
     def __init__(self, recorder: Recorder, epochs: int, steps: int, name: str):
         super().__init__()
@@ -77,27 +84,34 @@ class Terminal(paddle.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.bar = tqdm(
-            total=self.epochs * self.steps, initial=self.recorder.step, desc=self.name, unit="step",
+            total=self.epochs * self.steps, initial=self.recorder.step, desc=self.name[-BAR_NAME:], unit="step",
             disable=None, file=sys.stderr, dynamic_ncols=True, leave=False,
+            bar_format="{desc} {percentage:3.0f}%|{bar}|{postfix}, {remaining} left",
         )  # fmt: skip
 
     def on_train_batch_end(self, step, logs=None):
         loss = self.recorder.so_far.last_batch_loss
-        self.bar.set_postfix(epoch=self.recorder.epoch, loss=f"{loss:.3f}", refresh=False)
+        self.bar.set_postfix_str(f"epoch {self.recorder.epoch}, loss {loss:.3f}", refresh=False)
         self.bar.update()
 
     def on_eval_end(self, logs=None):
-        record, best = self.recorder.records[-1], self.recorder.best
         with self.bar.external_write_mode():
-            print(
-                f"{self.name}  epoch {record['epoch']:3d}/{self.epochs}  lr {record['lr']:.2e}  "
-                f"train loss {record['train_loss']:.4f} acc {record['train_acc']:6.2%}  "
-                f"{record['evaluated_on']} loss {record['eval_loss']:.4f} acc {record['eval_acc']:6.2%} "
-                f"(best {best['eval_acc']:6.2%} at {best['epoch']})  "
-                f"{record['train_images_per_s']:.1f} images/s "
-                f"(waited for data {record['train_wait_seconds'] / record['train_seconds']:.1%})",
-                flush=True,
-            )
+            print(*epoch_lines(self.recorder.records[-1], self.recorder.best, self.epochs), sep="\n", flush=True)
 
     def on_train_end(self, logs=None):
         self.bar.close()
+
+
+def epoch_lines(record: dict, best: dict, epochs: int) -> list[str]:
+    """What the terminal shows of an epoch: losses and accuracies in 80 columns; a second line for long waits."""
+    lines = [
+        f"  epoch {record['epoch']:{len(str(epochs))}d}/{epochs}"
+        f"  train {record['train_loss']:.3f} {record['train_acc']:6.2%}"
+        f"  {'val' if record['evaluated_on'] == 'validation' else 'eval'} "
+        f"{record['eval_loss']:.3f} {record['eval_acc']:6.2%}"
+        f"  best {best['eval_acc']:6.2%}  {record['train_images_per_s']:.0f} img/s"
+    ]
+    waited = record["train_wait_seconds"] / record["train_seconds"]
+    if waited > WAITED_WORTH_SAYING:
+        lines.append(f"    {waited:.0%} of the training time went by waiting for images (see data.num_workers)")
+    return lines

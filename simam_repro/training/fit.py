@@ -203,13 +203,14 @@ def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder:
         evaluate_locally(model)
         weigh_by_share(objective, network, ranks, lambda: recorder.batch_images)
         callbacks.append(SharedStatistics(network, ranks))
-    if ranks.first:
-        if experiment.logging.visualdl:
-            log = VisualDLLog(run, experiment, recorder, state.get("visualdl_bytes"))
-        callbacks += [log, Terminal(recorder, experiment.train.epochs, len(loaders.train), experiment.name)]
-    with DeferredSignals() as signals:
+    if ranks.first and experiment.logging.visualdl:
+        log = VisualDLLog(run, experiment, recorder, state.get("visualdl_bytes"))
+        callbacks.append(log)
+    with DeferredSignals(watched=ranks.size > 1) as signals:
         callbacks.append(Checkpoints(run, recorder, log, signals, experiment.train.checkpoint_steps))
-        model.fit(loaders.train, loaders.watched, epochs=remaining, verbose=0, callbacks=list(filter(None, callbacks)))
+        if ranks.first:
+            callbacks.append(Terminal(recorder, experiment.train.epochs, len(loaders.train), experiment.name))
+        model.fit(loaders.train, loaders.watched, epochs=remaining, verbose=0, callbacks=callbacks)
 
 
 def _write_predictions(run: RunFolder, network, loaders, ranks: Ranks) -> dict:

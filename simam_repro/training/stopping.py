@@ -2,21 +2,30 @@
 
 import signal
 import threading
+import time
+
+from simam_repro.signals import SAME_SIGNAL_SECONDS
 
 
 class DeferredSignals:
-    """Within this context the first SIGINT or SIGTERM is only noted; `deliver` gives it its usual effect.
+    """Within this context the first SIGINT, SIGTERM or SIGHUP is only noted; `deliver` gives it its usual effect.
 
-    A second signal acts at once. Where signals cannot be handled (a thread) or are ignored (nohup), nothing changes.
+    A second SIGINT or SIGTERM, later than SAME_SIGNAL_SECONDS, acts at once. SIGHUP never does: a terminal that closes
+    sends it twice. Where signals cannot be handled (a thread) or are ignored (nohup), nothing changes.
+
+    Args:
+        watched: one of several processes. A second signal does not act: who watches them all sees to that.
     """
 
-    def __init__(self):
+    def __init__(self, watched: bool = False):
         self.received: int | None = None
+        self.watched = watched
+        self._since = 0.0
         self._usual: dict = {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) != signal.SIG_IGN:
                     self._usual[number] = signal.signal(number, self._note)
         return self
@@ -25,8 +34,10 @@ class DeferredSignals:
         self._restore()
 
     def _note(self, number, frame):
-        self.received = number
-        self._restore()
+        if self.received is None:
+            self.received, self._since = number, time.monotonic()
+        elif not (self.watched or number == signal.SIGHUP or time.monotonic() - self._since < SAME_SIGNAL_SECONDS):
+            self.deliver(number)
 
     def _restore(self):
         while self._usual:

@@ -11,6 +11,7 @@ import threading
 from simam_repro import cli
 
 CONFIGS = ("configs/demo_towernet.yaml", "configs/demo_towernet_simam.yaml")
+ARMS = ("plain", "SimAM")  # in front of their lines
 
 
 def main():
@@ -26,7 +27,7 @@ def main():
     experiments = [load_config(config, [f"seed={arguments.seed}"]) for config in CONFIGS]
     data = prepare_data(experiments[0].data)
     epochs = experiments[0].train.epochs
-    print(f"TowerNet without and with SimAM, {epochs} epochs on {len(data.train)} generated images (stand-in data)")
+    print(f"TowerNet without and with SimAM, {epochs} epochs on {len(data.train)} generated images")
     train_together(CONFIGS, arguments.seed, total_epochs=epochs * len(CONFIGS))
 
     run_dirs = [default_run_dir(experiment) for experiment in experiments]
@@ -45,7 +46,7 @@ def train_together(configs, seed: str, total_epochs: int) -> None:
     environment = {**os.environ, "FLAGS_paddle_num_threads": threads, "MKL_NUM_THREADS": threads}
     lines: queue.Queue = queue.Queue()
     with tempfile.TemporaryFile("w+") as complaints, tqdm(total=total_epochs, unit="epoch", disable=None) as bar:
-        processes = [_start(config, seed, environment, complaints, lines) for config in configs]
+        processes = [_start(*arm, seed, environment, complaints, lines) for arm in zip(ARMS, configs)]
         try:
             running = len(processes)
             while running:
@@ -66,7 +67,7 @@ def train_together(configs, seed: str, total_epochs: int) -> None:
             sys.exit(2 if 2 in codes else 1)
 
 
-def _start(config: str, seed: str, environment: dict, complaints, lines: queue.Queue) -> subprocess.Popen:
+def _start(arm: str, config: str, seed: str, environment: dict, complaints, lines: queue.Queue) -> subprocess.Popen:
     """Start one training; its output lines go to `lines`, and None when it ends."""
     # The demo's own run folders: repeating it gives the same numbers.
     command = [*cli.command("train"), "-c", config]
@@ -77,7 +78,7 @@ def _start(config: str, seed: str, environment: dict, complaints, lines: queue.Q
 
     def forward():
         for line in process.stdout:
-            lines.put(line.rstrip("\n"))
+            lines.put(arm + line.rstrip("\n"))
         lines.put(None)
 
     threading.Thread(target=forward, daemon=True).start()

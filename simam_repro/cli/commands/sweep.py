@@ -36,7 +36,7 @@ def main():
     from simam_repro.runs import RUNS_ROOT, SMOKE_ROOT
     from simam_repro.sweeps import check_started, read_sweep
 
-    cli.raise_on_sigterm()
+    cli.raise_on_termination()
     root = SMOKE_ROOT if arguments.smoke else RUNS_ROOT
     folder = arguments.sweep_dir or root / Path(arguments.config).stem
     runs = read_sweep(arguments.config, folder, arguments.override, arguments.smoke)

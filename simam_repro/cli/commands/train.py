@@ -45,7 +45,7 @@ def main():
     from simam_repro.training import fit
     from simam_repro.training.fit import ON_FULL_DISK
 
-    cli.raise_on_sigterm()
+    cli.raise_on_termination()
     nproc = arguments.nproc or automatic_nproc(experiment.train.device)
     run_dir = arguments.run_dir or default_run_dir(experiment, SMOKE_ROOT if arguments.smoke else RUNS_ROOT)
     run = RunFolder(run_dir)
