@@ -1,7 +1,6 @@
 """What every command line shares: process settings, exit codes, the options of an experiment."""
 
 import argparse
-import os
 import shlex
 import signal
 import sys
