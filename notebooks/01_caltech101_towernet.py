@@ -19,7 +19,7 @@ from _setup import has_data, show
 
 from simam_repro.config import PROJECT_ROOT, load_config
 from simam_repro.data import build_loaders, prepare_data
-from simam_repro.data.caltech101 import SOURCE
+from simam_repro.data.sets.caltech101_16 import SOURCE
 from simam_repro.data.transforms import eval_image
 from simam_repro.evaluation import load_trained
 from simam_repro.models import attention_layers, build_model, count_parameters

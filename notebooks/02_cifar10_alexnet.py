@@ -25,7 +25,7 @@ from _setup import has_data, show
 
 from simam_repro.config import PROJECT_ROOT, load_config
 from simam_repro.data import build_loaders, prepare_data
-from simam_repro.data.cifar10 import SOURCE
+from simam_repro.data.sets.cifar10 import SOURCE
 from simam_repro.evaluation import load_trained
 from simam_repro.models import build_model, count_parameters
 from simam_repro.reporting import network_table, plot_curves, side_by_side, write_eval_grid

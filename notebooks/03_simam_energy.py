@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 from _setup import show
 
-from simam_repro.data import shapes16
+from simam_repro.data.sets import shapes16
 from simam_repro.models import simam
 from simam_repro.reporting.style import new_figure
 

@@ -6,7 +6,7 @@ A config is YAML with the sections `name`, `seed`, `data`, `model`, `optim`, `tr
 import difflib
 from typing import Annotated, Literal, Optional, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from simam_repro.config_files import apply_override, dump_yaml, load_with_bases
 from simam_repro.errors import UserError
@@ -58,8 +58,22 @@ class Augment(Section):
         return self
 
 
+def _data_sets():
+    # Imported when a config is validated: they import this module.
+    from simam_repro.data import sets
+
+    return sets
+
+
+def _known_data_set(name: str) -> str:
+    known = _data_sets().names()
+    if name not in known:
+        raise ValueError(f"no file of that name in simam_repro/data/sets/, which has {', '.join(known)}")
+    return name
+
+
 class Data(Section):
-    dataset: Literal["caltech101_16", "cifar10", "shapes16", "folder"] = "caltech101_16"
+    dataset: Annotated[str, AfterValidator(_known_data_set)] = "caltech101_16"
     root: PathText = Field("data", description="where archives and unpacked sets live; relative to the project")
     archive: Optional[PathText] = Field(None, description="use this archive; null: search, then download")
     folder: Optional[PathText] = Field(
@@ -90,10 +104,13 @@ class Data(Section):
         # In 32 bits a smaller std divides by zero, a larger mean is infinite.
         if min(self.std) < 1e-3 or max(map(abs, (*self.mean, *self.std))) > 1e3:
             raise ValueError("mean needs three numbers from -1000 to 1000, std three positive ones from 0.001 to 1000")
-        if (self.dataset == "folder") != (self.folder is not None):
+        sets = _data_sets()
+        takes = sets.load(self.dataset).takes
+        if ("folder" in takes) != (self.folder is not None):
             raise ValueError("data.folder names the folder of dataset: folder, and of that only")
-        if self.archive is not None and self.dataset not in ("caltech101_16", "cifar10"):
-            raise ValueError("data.archive is for dataset: caltech101_16 and cifar10 only; make it null")
+        if self.archive is not None and "archive" not in takes:
+            able = [name for name in sets.names() if "archive" in sets.load(name).takes]
+            raise ValueError(f"data.archive is for dataset: {', '.join(able)} only; make it null")
         return self
 
 
@@ -201,7 +218,7 @@ class Experiment(Section):
 
     name: str = Field(pattern=NAME_PATTERN, max_length=100)
     seed: int = Field(0, ge=0, lt=2**31)
-    data: Data = Data()
+    data: Data = Field(default_factory=Data)
     model: Model = Model()
     optim: Optim = Optim()
     train: Train = Train()

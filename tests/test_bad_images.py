@@ -13,8 +13,9 @@ from PIL import Image
 from refusals import left_behind, refusal
 
 from simam_repro.config import Data
-from simam_repro.data import check_images, prepare_data
+from simam_repro.data import prepare_data
 from simam_repro.data.images import MAX_PIXELS, open_image
+from simam_repro.data.sets.folder import check_images
 from simam_repro.data.transforms import eval_image
 from simam_repro.errors import UserError
 

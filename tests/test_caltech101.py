@@ -15,7 +15,8 @@ from PIL import Image
 from refusals import left_behind, refusal
 
 from simam_repro.config import Data
-from simam_repro.data import build_loaders, caltech101, prepare_data
+from simam_repro.data import build_loaders, prepare_data
+from simam_repro.data.sets import caltech101_16
 from simam_repro.errors import UserError
 
 # Caltech101-16
@@ -116,12 +117,12 @@ def test_missing_class_is_named(prepare, tmp_path, data_root):
 
 def test_unofficial_checksum_warns(caltech, warned, caltech_archive):
     assert len(warned) == 1
-    assert str(caltech_archive) in warned[0] and caltech101.SOURCE.md5[caltech101.INNER] in warned[0]
+    assert str(caltech_archive) in warned[0] and caltech101_16.SOURCE.md5[caltech101_16.INNER] in warned[0]
 
 
 def test_official_checksum_does_not_warn(prepare, caltech_archive, warned, monkeypatch, data_root):
     md5 = hashlib.md5(caltech_archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(caltech101, "SOURCE", replace(caltech101.SOURCE, md5={caltech_archive.name: md5}))
+    monkeypatch.setattr(caltech101_16, "SOURCE", replace(caltech101_16.SOURCE, md5={caltech_archive.name: md5}))
     prepare("caltech101_16", [caltech_archive.parent], allow_miniature=True)
     assert warned == []
     assert json.loads((data_root / "caltech101_16_miniature" / "manifest.json").read_text())["official"] is True
@@ -203,7 +204,7 @@ def test_own_archive_that_is_not_there(prepare, tmp_path, dataset):
 
 @pytest.fixture(scope="module")
 def real_caltech(real_archive_folders, tmp_path_factory):
-    if not any(list(folder.rglob(name)) for folder in real_archive_folders for name in caltech101.SOURCE.md5):
+    if not any(list(folder.rglob(name)) for folder in real_archive_folders for name in caltech101_16.SOURCE.md5):
         pytest.skip("SIMAM_ARCHIVES has no Caltech-101")
     config = Data(root=str(tmp_path_factory.mktemp("real")))
     return prepare_data(config, real_archive_folders, warn=lambda message: None, progress=False)

@@ -10,7 +10,7 @@ import pytest
 from miniatures import Payload
 from refusals import left_behind, refusal
 
-from simam_repro.data import cifar10
+from simam_repro.data.sets import cifar10
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import miniatures
@@ -12,7 +13,7 @@ from commands import ROOT, assert_refused, run, script
 
 from simam_repro import cli
 from simam_repro.cli.commands import train
-from simam_repro.data import PREPARE
+from simam_repro.data.sets import shapes16
 from simam_repro.runs import RunFolder
 
 CONFIGS = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if path.parent.name != "_base_"]
@@ -44,8 +45,8 @@ def test_smoke_of_every_config(config, smoke_data, tmp_path):
 
 def test_a_training_prepares_its_data_once(tmp_path, monkeypatch):
     prepared = []
-    prepare = PREPARE["shapes16"]
-    monkeypatch.setitem(PREPARE, "shapes16", lambda *arguments: prepared.append(prepare(*arguments)) or prepared[-1])
+    counting = replace(shapes16.DATASET, prepare=lambda *args: prepared.append(shapes16.prepare(*args)) or prepared[-1])
+    monkeypatch.setattr(shapes16, "DATASET", counting)
     monkeypatch.setattr(cli, "raise_on_termination", lambda: None)
     command = [
         "train.py",

@@ -12,7 +12,7 @@ import simam_repro.data
 import simam_repro.reporting
 from simam_repro import cli
 from simam_repro.cli.commands import train
-from simam_repro.data import shapes16
+from simam_repro.data.sets import shapes16
 
 SEED, MUTANTS = 20260, 600
 TRAINED_AT_ONCE = 6  # of those that the schema accepts, in the quick test; the slow one trains them all

@@ -13,8 +13,8 @@ import miniatures
 import pytest
 from commands import ROOT
 
-from simam_repro.data import caltech101
 from simam_repro.data.archives import find
+from simam_repro.data.sets import caltech101_16
 
 CONTENT = os.urandom(3 * 2**20)
 SLOW_PREPARE = """
@@ -123,4 +123,4 @@ def test_a_killed_download_starts_anew_once_for_all_who_wait(tmp_path, stutterin
 def test_a_download_in_progress_is_not_found(tmp_path):
     """What a killed download leaves has a name that no search finds."""
     (tmp_path / ".101_ObjectCategories.tar.gz.0123abcd.tmp.gz").write_bytes(b"half")
-    assert find(caltech101.SOURCE, [tmp_path]) is None
+    assert find(caltech101_16.SOURCE, [tmp_path]) is None

@@ -4,7 +4,7 @@ import zipfile
 
 import numpy as np
 
-from simam_repro.data import shapes16
+from simam_repro.data.sets import shapes16
 
 
 def test_shapes16_is_its_seed(tmp_path):

@@ -8,7 +8,8 @@ from commands import ROOT, assert_refused, script
 from paddle import nn
 
 from simam_repro.config import Data, Model, load_config
-from simam_repro.data import expected_classes, shapes16
+from simam_repro.data import expected_classes
+from simam_repro.data.sets import shapes16
 from simam_repro.models import SimAM, build_model, summarise
 from simam_repro.reporting import find_configs, network_table, overview_table
 

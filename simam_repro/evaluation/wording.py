@@ -3,20 +3,21 @@
 import math
 
 from simam_repro.config import Experiment
+from simam_repro.data import sets
 from simam_repro.runs import STAND_IN_NOTE
 
 FAITHFUL = "faithful_"  # how the names in configs/faithful/ begin
 
 NAMES = {
     "towernet": "TowerNet", "alexnet": "AlexNet", "resnet50": "ResNet50", "vgg19": "VGG19",
-    "mobilenet_v2": "MobileNetV2", "caltech101_16": "Caltech101-16", "cifar10": "CIFAR-10", "simam": "SimAM",
+    "mobilenet_v2": "MobileNetV2", "simam": "SimAM",
 }  # fmt: skip
 
 
 def title(experiment: Experiment, data: dict) -> str:
     """ "TowerNet, Caltech101-16 at 128 pixels, 40 epochs", and what else sets it apart; `data` as in result.json."""
     epochs, backbone = experiment.train.epochs, experiment.model.backbone
-    name = NAMES.get(data["name"], data["name"]) + (" (stand-in data)" if data["stand_in"] else "")
+    name = sets.title(data["name"]) + (" (stand-in data)" if data["stand_in"] else "")
     parts = [
         NAMES.get(backbone, backbone),
         f"{name} at {experiment.data.image_size} pixels",

@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from simam_repro.config import Experiment
+from simam_repro.data import sets
 from simam_repro.errors import UserError
 from simam_repro.evaluation.pairs import half_of, shared_keys
 from simam_repro.reporting.style import new_figure, save_figure, set_title
@@ -146,4 +147,4 @@ def _labels(runs: list[RunFolder], experiments: list[Experiment]) -> list[str]:
 def _is_stand_in(run: RunFolder, experiment: Experiment) -> bool:
     if run.complete:
         return run.read_result()["data"]["stand_in"]
-    return experiment.data.dataset == "shapes16" or experiment.data.allow_miniature
+    return sets.load(experiment.data.dataset).stand_in or experiment.data.allow_miniature

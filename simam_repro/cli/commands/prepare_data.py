@@ -12,11 +12,11 @@ def main():
     arguments = parser.parse_args()
     experiment = cli.read_experiment(arguments)
 
-    from simam_repro.data import build_loaders, check_images, prepare_data
+    from simam_repro.data import build_loaders, prepare_data, sets
 
     data = prepare_data(experiment.data)
-    if experiment.data.dataset == "folder" and not experiment.data.skip_damaged:
-        check_images(data)
+    if (check := sets.load(experiment.data.dataset).check) and not experiment.data.skip_damaged:
+        check(data)
     loaders = build_loaders(data, experiment.data, experiment.seed)
     stand_in = " (stand-in data)" if data.stand_in else ""
     print(

@@ -8,6 +8,7 @@ from pathlib import Path
 from simam_repro.data import class_folders
 from simam_repro.data.archives import Source, check_official, locate, own_archive_checksum
 from simam_repro.data.prepared import PreparedData
+from simam_repro.data.sets import DataSet
 from simam_repro.errors import UserError
 
 CLASSES = (
@@ -73,3 +74,6 @@ def _from_own_zip(archive: Path, root: Path, skip_damaged: bool, progress: bool)
 def _check_sixteen(images: dict, archive: Path) -> None:
     if len(images) != len(CLASSES):
         raise UserError(f"{archive} holds {len(images)} class folders in Images/; this experiment needs {len(CLASSES)}")
+
+
+DATASET = DataSet("Caltech101-16", prepare, classes=len(CLASSES), sources=(SOURCE,), takes=("archive",))

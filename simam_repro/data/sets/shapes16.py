@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from simam_repro.data import class_folders
 from simam_repro.data.prepared import PreparedData
+from simam_repro.data.sets import DataSet
 from simam_repro.storage import atomic_path
 
 IMAGES_PER_CLASS = 60
@@ -125,3 +126,6 @@ def _colours(rng: np.random.Generator) -> list[np.ndarray]:
     # All corners on one side of the foreground, so that the gradient between them never meets it.
     side = np.sign((corners[0] - foreground) @ luma)
     return [foreground, *(c if (c - foreground) @ luma * side > 0 else corners[0] for c in corners)]
+
+
+DATASET = DataSet("shapes16", prepare, classes=len(FIGURES), stand_in=True)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from simam_repro.config import PROJECT_ROOT
 from simam_repro.data import class_folders
 from simam_repro.data.prepared import FileImages, PreparedData, Split, prepare_once
+from simam_repro.data.sets import DataSet
 from simam_repro.errors import UserError
 from simam_repro.storage import atomic_folder, write_json
 
@@ -130,3 +131,6 @@ def _list_images(folder: Path) -> list[str]:
             for entry in entries
             if class_folders.is_image_name(entry.name) and not entry.name.startswith(".")
         )
+
+
+DATASET = DataSet("folder", prepare, classes=None, takes=("folder",), check=check_images)
