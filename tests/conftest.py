@@ -77,6 +77,7 @@ def smoke_data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("miniatures")
     miniatures.write_caltech(folder / "archives" / "101_ObjectCategories.tar.gz")
     miniatures.write_cifar(folder / "archives" / "cifar-10-python.tar.gz")
+    miniatures.write_cifar100(folder / "archives" / "cifar-100-python.tar.gz")
     options = ["-o", f"data.root={folder}", "-o", "data.allow_miniature=true"]
     return options, {"SIMAM_ARCHIVES": str(folder / "archives")}
 

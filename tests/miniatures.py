@@ -116,6 +116,29 @@ def write_cifar(path, per_batch: int = 40, eval_images: int = 40, replace=None) 
     return write_tar(path, members)
 
 
+def cifar100_batches(train_images: int = 200, eval_images: int = 100) -> dict[str, dict]:
+    """As `cifar_batches`, for CIFAR-100: class c belongs to superclass c // 5."""
+    names = {b"fine_label_names": _bytes(f"fine_{c:02d}" for c in range(100))}
+    batches = {"meta": {**names, b"coarse_label_names": _bytes(f"coarse_{c:02d}" for c in range(20))}}
+    for seed, (name, count) in enumerate((("train", train_images), ("test", eval_images))):
+        rng = np.random.default_rng(100 + seed)
+        fine = rng.permutation(np.arange(count) % 100)
+        batches[name] = {
+            b"filenames": _bytes(f"{name}_s_{index:06d}.png" for index in range(count)),
+            b"batch_label": b"training batch 1 of 1" if name == "train" else b"testing batch 1 of 1",
+            b"fine_labels": fine.tolist(),
+            b"coarse_labels": (fine // 5).tolist(),
+            b"data": rng.integers(0, 256, (count, 3072), dtype=np.uint8),
+        }
+    return batches
+
+
+def write_cifar100(path, batches=None) -> Path:
+    """cifar-100-python.tar.gz"""
+    contents = {name: python2_pickle(batch) for name, batch in (batches or cifar100_batches()).items()}
+    return write_tar(path, {f"cifar-100-python/{name}": content for name, content in contents.items()})
+
+
 def python2_pickle(value) -> bytes:
     """Protocol 2 as Python 2 and its numpy wrote it: byte strings as STRING opcodes, numpy's old module name."""
     buffer = io.BytesIO()
