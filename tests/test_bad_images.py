@@ -4,6 +4,8 @@ import io
 import json
 import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import miniatures
 import numpy as np
@@ -13,7 +15,7 @@ from PIL import Image
 from refusals import left_behind, refusal
 
 from simam_repro.config import Data
-from simam_repro.data import prepare_data
+from simam_repro.data import images, prepare_data
 from simam_repro.data.images import MAX_PIXELS, open_image
 from simam_repro.data.sets.folder import check_images
 from simam_repro.data.transforms import eval_image
@@ -70,6 +72,41 @@ def test_broken_exif_is_no_broken_image():
     assert open_image(content, "here").size == (64, 64)
 
 
+# grey values of more than 8 bits
+
+RAMP = np.tile(np.linspace(0, 1, 64), (64, 1))
+DEEP = {
+    "16 bits": ((RAMP * 65535).astype(np.uint16), "PNG"),
+    "12 bits in 16": ((RAMP * 4095).astype(np.uint16), "PNG"),
+    "8 bits in 16": ((RAMP * 255).astype(np.uint16), "PNG"),
+    "16 bits in 32": ((RAMP * 65535).astype(np.int32), "TIFF"),
+    "16 bits in a PGM": ((RAMP * 65535).astype(np.int32), "PPM"),
+    "reals to 1": (RAMP.astype(np.float32), "TIFF"),
+    "reals to 255": ((RAMP * 255).astype(np.float32), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_a_ramp_of_any_depth_is_the_same_ramp(kind):
+    values, file_format = DEEP[kind]
+    opened = np.asarray(open_image(encode(Image.fromarray(values), file_format), "here")).astype(int)
+    assert np.abs(opened - RAMP[..., None] * 255).max() <= 1 and np.ptp(opened, axis=2).max() == 0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.full((4, 4), -1.0), np.full((4, 4), 256.0), np.full((4, 4), np.nan), np.array([[0.0, np.inf]]),
+        np.array([[-1, 5]]), np.array([[0, 65536]]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_values_of_no_picture_are_refused(values):
+    kind = np.float32 if values.dtype.kind == "f" else np.int32
+    with pytest.raises(UserError, match="here has values from .* scale them to"):
+        open_image(encode(Image.fromarray(values.astype(kind)), "TIFF"), "here")
+
+
 # sizes
 
 
@@ -98,6 +135,37 @@ def test_400_million_pixels_are_refused_before_they_are_decoded(monkeypatch):
     with pytest.raises(UserError, match="here has more than 179 million pixels; scale it down"):
         open_image(bomb, "here")
     assert MAX_PIXELS == 178_956_970
+
+
+def test_a_small_webp_that_would_take_gigabytes_is_refused():
+    bomb = encode(Image.new("L", (16_383, 10_000)), "WEBP", lossless=True)
+    assert len(bomb.getvalue()) < 100_000
+    with pytest.raises(UserError, match="here has more than 67 million pixels"):
+        open_image(bomb, "here")
+
+
+def test_threads_decode_as_much_at_a_time_as_is_allowed(monkeypatch):
+    """Eight threads of 100 pixels each where 250 may be decoded: two at a time; one that is larger: alone."""
+    turns, inside, most = images._Turns(250), [], []
+
+    def decode(pixels):
+        with turns.take(pixels):
+            inside.append(pixels)
+            most.append(sum(inside))
+            time.sleep(0.005)
+            inside.remove(pixels)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, [100] * 16 + [1000] + [100] * 4))
+    assert sorted(set(most))[-2:] == [200, 1000]
+    monkeypatch.setattr(images, "_turns", turns)
+    assert open_image(encode(Image.new("L", (20, 20)), "PNG"), "here").size == (20, 20) and turns.taken == 0
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match="pipe.png .* no regular file"):
+        open_image(tmp_path / "pipe.png")
 
 
 @pytest.mark.parametrize("kind", ["EPS", "ICNS", "PDF"])

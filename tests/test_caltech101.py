@@ -70,7 +70,7 @@ def test_greyscale_opens_as_rgb(caltech):
 def test_stray_file_is_listed_and_other_classes_are_left_out(caltech, data_root):
     folder = data_root / "caltech101_16_miniature"
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["skipped"] == ["butterfly/notes.txt"]
+    assert manifest["left_out"] == {"count": 1, "reasons": {"no image": 1}, "first": ["butterfly/notes.txt"]}
     assert sorted(path.name for path in (folder / "Images").iterdir()) == sorted(miniatures.CALTECH_CLASSES)
 
 
@@ -85,6 +85,7 @@ def test_description(caltech, caltech_archive):
         "eval_images": 32,
         "class_names": sorted(miniatures.CALTECH_CLASSES),
         "skipped": [],
+        "left_out": {"count": 1, "reasons": {"no image": 1}, "first": ["butterfly/notes.txt"]},
     }
 
 

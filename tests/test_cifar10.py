@@ -52,6 +52,7 @@ def test_cifar_description(cifar, cifar_archive, warned):
         "eval_images": 40,
         "class_names": list(miniatures.CIFAR_LABELS),
         "skipped": [],
+        "left_out": {},
     }
     assert cifar.classes == miniatures.CIFAR_LABELS
     assert cifar10.SOURCE.md5["cifar-10-python.tar.gz"] in warned[0]

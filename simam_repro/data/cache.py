@@ -24,7 +24,7 @@ from simam_repro.data.transforms import eval_image, resize
 from simam_repro.errors import UserError
 from simam_repro.storage import atomic_path, lock_file, temporaries
 
-VERSION = 1  # of what makes the pixels: upright_rgb, eval_image
+VERSION = 2  # of what makes the pixels: open_image, eval_image
 LARGEST_BYTES = 16 * 2**30
 SPARE_BYTES = 2**30  # left free on the disk
 

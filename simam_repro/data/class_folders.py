@@ -10,12 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from simam_repro.data.archives import read_archive
-from simam_repro.data.images import OR_SKIP, open_image
+from simam_repro.data.images import OR_SKIP, is_image, open_image
+from simam_repro.data.listing import LeftOut, is_system, readable
 from simam_repro.data.prepared import FileImages, PreparedData, Split, prepare_once
 from simam_repro.errors import UserError
 from simam_repro.storage import atomic_folder, checksum, write_json
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 EVAL_EVERY = 5
 
 
@@ -25,8 +25,8 @@ def unpack(
 ) -> None:  # fmt: skip
     """Unpack `<anything>/<parent>/<class>/<image>` of `archive` into `folder`, with its manifest.json.
 
-    Spaces in class and file names become underscores (as both original experiments do); files that
-    are not images by their name, hidden files and other folders are left out and listed.
+    Images in folders below a class's are taken too. Spaces in class and file names become underscores (as both
+    original experiments do). What is no image, hidden or elsewhere is left out and counted.
 
     Args:
         parent: name of the folder that holds the class folders.
@@ -45,7 +45,10 @@ def unpack(
             read_archive(archive, inner), desc=f"unpack {archive.name}", unit=" files",
             disable=None if progress else True,
         )  # fmt: skip
-        images, strays, damaged = _write_images(members, archive, temporary / "Images", parent, classes, skip_damaged)
+        left_out = LeftOut()
+        images, damaged = _write_images(
+            members, archive, temporary / "Images", parent, classes, skip_damaged, left_out
+        )  # fmt: skip
         if not images:
             raise UserError(f"{archive} holds no image in {parent}/<class>/; is it the right archive?")
         check(images)
@@ -55,30 +58,30 @@ def unpack(
             "archive": archive.name,
             "sha256": checksum(archive),
             **entries,
-            "skipped": strays,
+            "left_out": left_out.describe(),
             "damaged": damaged,
             "images": listing,
         }
         write_json(temporary / "manifest.json", manifest)
 
 
-def _write_images(members, archive: Path, folder: Path, parent: str, classes, skip_damaged: bool):
-    """Write the images of `members` as folder/class/file; ({class: [files]}, strays, damaged)."""
+def _write_images(members, archive: Path, folder: Path, parent: str, classes, skip_damaged: bool, left_out: LeftOut):
+    """Write the images of `members` as folder/class/file; ({class: [files]}, damaged)."""
     images: dict[str, set[str]] = {}
-    strays, damaged = [], []
+    damaged = []
     for member in members:
-        place = _place(member.path, parent, classes)
+        place = _place(member.path, parent, classes, left_out)
         if place is None:
             continue
         class_name, file_name = place
-        if not is_image_name(file_name):
-            strays.append(f"{class_name}/{file_name}")
+        content = member.read()
+        if not is_image(file_name, lambda content=content: io.BytesIO(content)):
+            left_out.add("no image", f"{class_name}/{file_name}")
             continue
         files = images.setdefault(class_name, set())
         if file_name in files:
             raise UserError(f"{archive}: two files become {class_name}/{file_name} when spaces turn to underscores")
         files.add(file_name)
-        content = member.read()
         try:
             open_image(io.BytesIO(content), f"{archive}: {member.path}")
         except UserError as error:
@@ -86,9 +89,10 @@ def _write_images(members, archive: Path, folder: Path, parent: str, classes, sk
                 raise UserError(f"{error}{OR_SKIP}") from None
             damaged.append(f"{class_name}/{file_name}")
             continue
-        (folder / class_name).mkdir(parents=True, exist_ok=True)
-        (folder / class_name / file_name).write_bytes(content)
-    return images, strays, damaged
+        path = folder / class_name / file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return images, damaged
 
 
 def prepare(folder: Path, make, name: str, skip_damaged: bool) -> PreparedData:
@@ -100,16 +104,21 @@ def prepare(folder: Path, make, name: str, skip_damaged: bool) -> PreparedData:
     train, evaluation = split_by_position(folder / "Images", manifest["images"], manifest.get("damaged", ()))
     classes = tuple(sorted(manifest["images"]))
     return PreparedData(
-        name, manifest["sha256"], manifest["stand_in"], classes, train, evaluation, tuple(manifest.get("damaged", ()))
-    )
+        name, manifest["sha256"], manifest["stand_in"], classes, train, evaluation,
+        tuple(manifest.get("damaged", ())), manifest.get("left_out", {}),
+    )  # fmt: skip
 
 
-def split_by_position(folder: Path, images: dict[str, list[str]], damaged=()) -> tuple[Split, Split]:
+def split_by_position(
+    folder: Path, images: dict[str, list[str]], damaged=(), named: dict[str, str] | None = None
+) -> tuple[Split, Split]:
     """(train, eval) of {class: sorted names}: within a class, every EVAL_EVERY-th from the first goes to eval.
 
     This is the original Caltech experiment's rule (`i % 5 == 0` in listing order), on sorted names.
     Positions count the damaged images, which are then left out: skipping one moves no other.
 
+    Args:
+        named: see `file_split`.
     Raises:
         UserError: a class with nothing to train on.
     """
@@ -125,25 +134,34 @@ def split_by_position(folder: Path, images: dict[str, list[str]], damaged=()) ->
                 f"{folder}: of the {len(names)} images of class {class_name} none is left to train on (each "
                 f"{EVAL_EVERY}th from the first is for evaluation, damaged ones are left out); add images"
             )
-    return file_split(folder, chosen[False]), file_split(folder, chosen[True])
+    return file_split(folder, chosen[False], named), file_split(folder, chosen[True], named)
 
 
-def file_split(folder: Path, images: list[tuple[str, int]]) -> Split:
-    """A split of the files `folder/name` from [(name, label)]; the names are the ids."""
-    names = tuple(name for name, _ in images)
-    return Split(FileImages(folder, names), np.array([label for _, label in images], dtype=np.int64), names)
+def file_split(folder: Path, images: list[tuple[str, int]], named: dict[str, str] | None = None) -> Split:
+    """A split of the files `folder/name` from [(name, label)]; the names are the ids.
+
+    Args:
+        named: {id: name} of the files whose names are others than their ids.
+    """
+    ids = tuple(name for name, _ in images)
+    names = tuple(named.get(name, name) for name in ids) if named else ids
+    return Split(FileImages(folder, names), np.array([label for _, label in images], dtype=np.int64), ids)
 
 
-def _place(path: PurePosixPath, parent: str, classes) -> tuple[str, str] | None:
+def _place(path: PurePosixPath, parent: str, classes, left_out: LeftOut) -> tuple[str, str] | None:
     """(class, file) of a member, underscores for spaces; None when it belongs to no class."""
-    parts = path.parts
-    if len(parts) < 3 or parts[-3] != parent or "__MACOSX" in parts or parts[-1].startswith("."):
+    parts = [readable(part) for part in path.parts]
+    if any(map(is_system, parts)):
         return None
-    class_name, file_name = (part.replace(" ", "_") for part in parts[-2:])
-    if class_name.startswith(".") or (classes is not None and class_name not in classes):
+    above = [index for index, part in enumerate(parts[:-2]) if part == parent]
+    if not above:
+        if classes is None:  # else most of the archive is for others
+            left_out.add(f"not in {parent}/<class>/", str(path))
         return None
-    return class_name, file_name
-
-
-def is_image_name(file_name: str) -> bool:
-    return PurePosixPath(file_name).suffix.lower() in IMAGE_SUFFIXES
+    class_name, *inside = (part.replace(" ", "_") for part in parts[above[-1] + 1 :])
+    if classes is not None and class_name not in classes:
+        return None
+    if any(part.startswith(".") for part in (class_name, *inside)):
+        left_out.add("hidden", "/".join([class_name, *inside]))
+        return None
+    return class_name, "/".join(inside)

@@ -1,6 +1,6 @@
 """What a prepared data set is: images that open by index, their labels and stable ids."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Protocol
 
@@ -98,6 +98,7 @@ class PreparedData:
     Attributes:
         stand_in: the data is not what the name in a paper means.
         skipped: names of damaged images that were left out.
+        left_out: what else the folder or the archive holds, see `LeftOut.describe`; empty where nobody has counted.
     """
 
     name: str
@@ -107,6 +108,7 @@ class PreparedData:
     train: Split
     eval: Split
     skipped: tuple[str, ...] = ()
+    left_out: dict = field(default_factory=dict)
 
     def describe(self) -> dict:
         """The `data` entry of result.json."""
@@ -119,4 +121,5 @@ class PreparedData:
             "eval_images": len(self.eval),
             "class_names": list(self.classes),
             "skipped": list(self.skipped),
+            "left_out": self.left_out,
         }

@@ -1,12 +1,14 @@
 """What a trained network says about image files."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import paddle
 
 from simam_repro.data import transforms
-from simam_repro.data.class_folders import IMAGE_SUFFIXES
+from simam_repro.data.images import FORMATS
+from simam_repro.data.listing import LeftOut, left_out_line, list_images
 from simam_repro.errors import UserError
 from simam_repro.evaluation.metrics import softmax
 from simam_repro.evaluation.trained import Trained
@@ -14,27 +16,28 @@ from simam_repro.models import predict_logits
 
 
 def find_images(paths) -> list[Path]:
-    """The files among `paths` as they are, and for each folder the image files in and below it, sorted.
+    """The files among `paths` as they are, and for each folder the image files in and below it, sorted; what else is
+    there is counted on stderr.
 
     Raises:
-        UserError: a path that does not exist, or a folder without an image file.
+        UserError: a path that is no file or folder, or a folder without an image file.
     """
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if _is_image_file(file))
+            left_out = LeftOut()
+            inside = sorted(path / name for name in list_images(path, left_out))
             if not inside:
-                raise UserError(f"{path} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))})")
+                raise UserError(f"{path} holds no image file ({', '.join(FORMATS)})")
+            if line := left_out_line(left_out.describe()):
+                print(f"{path}: {line}", file=sys.stderr)
             found += inside
         elif path.is_file():
             found.append(path)
         else:
-            raise UserError(f"{path} does not exist; give image files or folders of images")
+            state = "is no regular file" if path.exists() else "does not exist"
+            raise UserError(f"{path} {state}; give image files or folders of images")
     return found
-
-
-def _is_image_file(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def predict_images(trained: Trained, images, batch_size: int | None = None) -> np.ndarray:

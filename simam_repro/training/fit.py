@@ -2,12 +2,14 @@
 
 import contextlib
 import shutil
+import sys
 
 import numpy as np
 import paddle
 
 from simam_repro.config import PROJECT_ROOT, Experiment
 from simam_repro.data import PreparedData, build_loaders, prepare_data
+from simam_repro.data.listing import left_out_line
 from simam_repro.device import out_of_memory_explained, select_device
 from simam_repro.locks import LOCK, locked
 from simam_repro.models import build_model, count_parameters, predict_logits, start_from
@@ -101,6 +103,8 @@ def _fit(
     data = data or prepare_data(experiment.data)
     if ranks.first:
         check_batches(experiment.data, data, ranks.size)
+        if line := left_out_line(data.left_out):
+            print(f"{data.name}: {line}", file=sys.stderr)
     share = (ranks.rank, ranks.size)
     loaders = build_loaders(data, experiment.data, experiment.seed, experiment.train.mixup_alpha, share)
     loaders.open()  # images that do not decode are found out here

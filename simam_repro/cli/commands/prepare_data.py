@@ -1,6 +1,7 @@
 """Find or download, verify and unpack the data set of a config; print what it holds."""
 
 import argparse
+import sys
 from collections import Counter
 
 from simam_repro import cli
@@ -13,6 +14,7 @@ def main():
     experiment = cli.read_experiment(arguments)
 
     from simam_repro.data import build_loaders, prepare_data, sets
+    from simam_repro.data.listing import left_out_line
 
     data = prepare_data(experiment.data)
     if (check := sets.load(experiment.data.dataset).check) and not experiment.data.skip_damaged:
@@ -22,6 +24,8 @@ def main():
     print(
         f"{data.name}{stand_in}: {len(data.classes)} classes, {len(data.train)} train and {len(data.eval)} eval images"
     )
+    if line := left_out_line(data.left_out):
+        print(f"{data.name}: {line}", file=sys.stderr)
     if data.skipped:
         print(f"left out {len(data.skipped)} damaged: {', '.join(data.skipped)}")
     print(f"{len(loaders.train)} and {len(loaders.eval)} batches of {experiment.data.batch_size}")
