@@ -140,9 +140,9 @@ for experiment in (short_off, short_on):
 runs = [scratch / experiment.name for experiment in (short_off, short_on)]
 
 # %% [markdown]
-# Paddle's training loop reports as the loss of an epoch that of its *last batch*, and with the objective's label
-# smoothing in it, for the eval set, too. The records here hold the mean over all images of the plain cross-entropy, and
-# the other beside it:
+# The original has a loop of its own, which reports the mean over its batches. `paddle.Model.fit`, which trains here,
+# reports as the loss of an epoch that of its *last batch*, with the objective's label smoothing in it for the eval
+# set, too. The records here hold the mean over all images of the plain cross-entropy, and the other beside it:
 
 # %%
 for record in RunFolder(runs[1]).read_metrics():

@@ -45,6 +45,12 @@ class Augment(Section):
     color_jitter: float = Field(
         0.0, ge=0.0, lt=1.0, description="brightness, contrast, saturation: factor in 1 +- this"
     )
+    jitter: Literal["pillow", "cv2"] = Field(
+        "pillow", description="how color_jitter computes; cv2: as Paddle does with arrays, quirks included"
+    )
+    pad_crop: int = Field(
+        0, ge=0, le=64, description="pad with so many black pixels, then crop at random to the size of before"
+    )
     crop_scale: Optional[tuple[float, float]] = Field(
         None, strict=False, description="random resized crop to image_size: range of area fractions"
     )

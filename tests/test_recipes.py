@@ -69,7 +69,7 @@ def test_faithful_configs_differ_from_the_corrected_in_their_quirks_only():
     for name in ("caltech_resnet50", "caltech_vgg19", "caltech_mobilenetv2"):
         assert differing(name) == {"name": f"faithful_{name}", "optim.weight_decay": 1e-4, **quirks}
     for name in ("alexnet", "alexnet_simam"):
-        assert differing(name) == {"name": f"faithful_{name}"}
+        assert differing(name) == {"name": f"faithful_{name}", "data.augment.jitter": "cv2"}
 
 
 def test_original_lambdas_and_decays():

@@ -1,12 +1,16 @@
 import math
+import random
 
 import numpy as np
 import plain_images
 import pytest
+from paddle.vision.transforms import ColorJitter, functional_cv2
 from PIL import Image
 
-from simam_repro.config import Augment
+from simam_repro.config import Augment, Data
 from simam_repro.data import transforms
+from simam_repro.data.loaders import ImageDataset
+from simam_repro.data.prepared import ArrayImages, Split
 
 AUGMENT = Augment(resize=40, color_jitter=0.2, crop_scale=(0.6, 1.0), flip=0.5, rotation=20.0)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -209,6 +213,65 @@ def test_rotation_fills_with_black():
     pixels = np.asarray(train_image(white, 32, Augment(rotation=45), generator(3)))
     assert set(np.unique(pixels)) == {0, 255}
     assert (pixels[16, 16] == 255).all()
+
+
+# jitter as Paddle's cv2 backend
+
+
+def of_paddle(pixels, rng, monkeypatch):
+    """Paddle's own functions with the draws of `rng`; it draws the saturation's second factor by itself."""
+    low, high = 0.8, 1.2
+    for change in rng.permutation(3):
+        factor = low + (high - low) * rng.random()
+        if change == 2:
+            monkeypatch.setattr(functional_cv2.np.random, "uniform", lambda a, b: a + (b - a) * rng.random())
+        name = ("adjust_brightness", "adjust_contrast", "adjust_saturation")[change]
+        pixels = getattr(functional_cv2, name)(pixels, factor)
+    return pixels
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_cv2_jitter_is_paddles(seed, monkeypatch):
+    pixels = np.asarray(photo(24, seed))
+    expected = of_paddle(pixels, generator(seed), monkeypatch)
+    ours = train_image(pixels, 24, Augment(color_jitter=0.2, jitter="cv2"), generator(seed))
+    assert ours.dtype == np.uint8 and np.array_equal(ours, expected)
+
+
+def test_cv2_jitter_draws_as_paddles_color_jitter():
+    """Mean and spread over many draws of a colour, against the ColorJitter of the original."""
+    pixels = np.full((1, 1, 3), (200, 120, 60), np.uint8)
+    paddles = ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
+    random.seed(0)
+    np.random.seed(0)
+    theirs = np.stack([paddles(pixels) for _ in range(4000)]).reshape(-1, 3).astype(float)
+    ours = np.stack([transforms.color_jitter_cv2(pixels, 0.2, generator(seed)) for seed in range(4000)])
+    ours = ours.reshape(-1, 3).astype(float)
+    assert np.abs(ours.mean(0) - theirs.mean(0)).max() < 2.5
+    assert np.abs(ours.std(0) / theirs.std(0) - 1).max() < 0.06
+
+
+# pad and crop
+
+
+def test_pad_crop_is_numpys():
+    pixels, seen = noise(30, 30), set()
+    for seed in range(100):
+        top, left = generator(seed).integers(9, size=2)
+        expected = np.pad(pixels, ((4, 4), (4, 4), (0, 0)))[top : top + len(pixels), left : left + len(pixels)]
+        assert np.array_equal(train_image(pixels, len(pixels), Augment(pad_crop=4), generator(seed)), expected)
+        seen.add((top, left))
+    assert {top for top, _ in seen} == {left for _, left in seen} == set(range(9))
+
+
+def test_pad_crop_follows_from_seed_epoch_and_index():
+    split = Split(ArrayImages(np.stack([noise(30, 30)] * 3)), np.zeros(3, np.int64), tuple("abc"))
+    config = Data(dataset="cifar10", image_size=30, augment=Augment(pad_crop=4, flip=0.5))
+    first, again, other = (ImageDataset(split, config, seed) for seed in (1, 1, 2))
+    keys = [(epoch, index) for epoch in (1, 2) for index in range(3)]
+    images = [first[key].tobytes() for key in keys]
+    assert images == [again[key].tobytes() for key in reversed(keys)][::-1]
+    assert images != [other[key].tobytes() for key in keys] and len(set(images)) > 3
 
 
 # the whole chain against Pillow's, written plainly

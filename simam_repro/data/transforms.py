@@ -28,7 +28,9 @@ def eval_image(image, image_size: int) -> np.ndarray:
 def train_image(pixels: np.ndarray, image_size: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
     """uint8 [augment.resize or image_size squared, 3] -> uint8 [image_size, image_size, 3], changed at random."""
     if augment.color_jitter:
-        pixels = color_jitter(pixels, augment.color_jitter, rng)
+        pixels = COLOR_JITTERS[augment.jitter](pixels, augment.color_jitter, rng)
+    if augment.pad_crop:
+        pixels = padded_crop(pixels, augment.pad_crop, rng)
     if augment.crop_scale:
         pixels = random_resized_crop(pixels, image_size, augment.crop_scale, rng)
     flip = augment.flip and rng.random() < augment.flip
@@ -87,6 +89,38 @@ def _mixed_with_grey(pixels: np.ndarray, own: float, grey: float, add: float) ->
     own += grey - red - green - blue
     rows = [[own + red, green, blue, add], [red, own + green, blue, add], [red, green, own + blue, add]]
     return cv2.transform(pixels, np.array(rows))
+
+
+def color_jitter_cv2(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """What Paddle's ColorJitter does with arrays (`paddle.vision.transforms` on its cv2 backend), quirks included.
+
+    Contrast is about the fixed level 74. The factor of the saturation, f in [1 - amount, 1 + amount], is drawn a second
+    time, from [max(0, 1 - f), 1 + f]; its grey has the weights of red and blue exchanged. Every step cuts decimals.
+    """
+    levels = np.arange(256)
+    for change in rng.permutation(3):
+        factor = _uniform(rng, 1 - amount, 1 + amount)
+        if change == 0:  # brightness
+            pixels = cv2.LUT(pixels, (levels * factor).clip(0, 255).astype(np.uint8))
+        elif change == 1:  # contrast
+            pixels = cv2.LUT(pixels, ((levels - 74) * factor + 74).clip(0, 255).astype(np.uint8))
+        else:  # saturation
+            own = _uniform(rng, max(0, 1 - factor), 1 + factor)
+            exact = pixels.astype(np.float32)
+            grey = cv2.cvtColor(exact, cv2.COLOR_BGR2GRAY)[..., None]
+            pixels = (exact * own + grey * (1 - own)).clip(0, 255).astype(np.uint8)
+    return pixels
+
+
+COLOR_JITTERS = {"pillow": color_jitter, "cv2": color_jitter_cv2}
+
+
+def padded_crop(pixels: np.ndarray, padding: int, rng: np.random.Generator) -> np.ndarray:
+    """A random crop of the image's own size out of the image with `padding` black pixels on each side."""
+    height, width, _ = pixels.shape
+    padded = cv2.copyMakeBorder(pixels, padding, padding, padding, padding, cv2.BORDER_CONSTANT)
+    top, left = (int(place) for place in rng.integers(2 * padding + 1, size=2))
+    return padded[top : top + height, left : left + width]
 
 
 def random_resized_crop(pixels: np.ndarray, size: int, scale, rng: np.random.Generator) -> np.ndarray:

@@ -55,8 +55,8 @@ class Recorder(paddle.callbacks.Callback):
     A record: epoch, lr (of the last step), train_loss (the objective, label smoothing included),
     train_nll and eval_loss (plain cross-entropy), train_acc, eval_acc (fractions), all means over all
     samples; evaluated_on, whose samples those of eval_* are: "eval", or "validation" with data.validation_fraction;
-    train_last_batch_loss, eval_last_batch_loss (the objective; what hapi, and so the original
-    experiments, would report); eval_batch_mean_acc and eval_scaled_loss, what the original AlexNet experiment reports
+    train_last_batch_loss, eval_last_batch_loss (the objective; what hapi, and so the original Caltech
+    experiment, reports); eval_batch_mean_acc and eval_scaled_loss, what the original AlexNet experiment reports
     (see BatchMeans); train_seconds, eval_seconds, train_images_per_s, eval_images_per_s;
     train_wait_seconds, the part of train_seconds in which the network waited for images.
 
