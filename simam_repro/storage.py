@@ -1,12 +1,12 @@
 """Writing files so that a reader sees the old content or the new, never a half, whenever the process dies."""
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import re
 import shutil
-import tempfile
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +39,26 @@ def is_temporary(path: Path) -> bool:
 def remove_temporaries(folder: Path) -> None:
     """Remove what writers that were killed left in `folder` and the folders in it."""
     for path in [*folder.glob(".*.tmp*"), *folder.glob("*/.*.tmp*")]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _remove(path)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of writing `path`. Only for who holds the lock on it (locks.py)."""
+    for leftover in _temporaries(path):
+        with contextlib.suppress(OSError):  # another user's, in a folder where only owners remove
+            _remove(leftover)
+
+
+def _temporaries(path: Path) -> list[Path]:
+    """What `atomic_path` or `atomic_folder` works on beside `path`, or left when its process was killed."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp({re.escape(path.suffix)})?")
+    siblings = path.parent.iterdir() if path.parent.is_dir() else ()
+    return [sibling for sibling in siblings if name.fullmatch(sibling.name)]
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link (not what it points to) or a folder with all that is in it."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def sync(path) -> None:
@@ -49,11 +68,6 @@ def sync(path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def temporaries(path) -> list[Path]:
-    """What `atomic_path` or `atomic_folder` works on beside `path`, or left when its process was killed."""
-    return list(Path(path).parent.glob(f".{path.name}.*.tmp*"))
 
 
 @contextmanager
@@ -114,25 +128,18 @@ def atomic_folder(path):
     path = Path(path)
     with new_folder(path) as temporary:
         yield temporary
-        replaced = _temporary_sibling(path) if path.exists() else None
+        replaced = _temporary_sibling(path) if os.path.lexists(path) else None
         if replaced:
             os.rename(path, replaced)
-        os.rename(temporary, path)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if replaced:
+                os.rename(replaced, path)
+            raise
         sync(path.parent)
         if replaced:
-            shutil.rmtree(replaced)
-
-
-def lock_file(path: Path) -> Path:
-    """The lock of who writes `path`; in the system's temporary folder, so that nothing is left beside it."""
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
-    return Path(tempfile.gettempdir()) / f"simam_repro-{os.getuid()}-{digest[:16]}.lock"
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left of writing `path`. Only while none writes it (see `lock_file`)."""
-    for leftover in temporaries(path):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            _remove(replaced)
 
 
 def write_text(path, text: str) -> None:

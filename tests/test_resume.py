@@ -1,6 +1,7 @@
 """A run that was stopped and resumed is the run that was never stopped; and what is refused, repaired and told."""
 
 import os
+import platform
 import re
 import resource
 import shlex
@@ -278,7 +279,7 @@ with locked(sys.argv[1]):
     holder.kill()
     holder.wait()
     with locked(tmp_path / "run"):
-        assert (tmp_path / "run" / ".lock").read_text() == str(os.getpid())
+        assert (tmp_path / "run" / ".lock").read_text() == f"{os.getpid()} on {platform.node()}"
     assert not any((tmp_path / "run").iterdir())
     with locked(tmp_path / "new"):
         pass

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Callable, Iterator
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from simam_repro.config import PROJECT_ROOT
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_path, checksum, lock_file, remove_leftovers
+from simam_repro.locks import sole_writer
+from simam_repro.storage import atomic_path, checksum, remove_leftovers
 
 # Far above the official archives (9,146 files and 131 MB; 8 files and 186 MB), far below a full disk.
 MAX_MEMBERS = 200_000
@@ -95,9 +95,10 @@ def locate(source: Source, folders, progress: bool = True) -> Path:
         return found
     target = Path(folders[0]) / source.filename
     try:
-        with FileLock(lock_file(target)):
+        with sole_writer(target) as held:
             if not target.is_file():  # else another process has downloaded it meanwhile
-                remove_leftovers(target)
+                if held:
+                    remove_leftovers(target)
                 _download(source, target, progress)
         return target
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from filelock import FileLock
 from tqdm import tqdm
 
 from simam_repro.data.prepared import ArrayImages, FileImages, Images
 from simam_repro.data.transforms import eval_image, resize
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_path, lock_file, temporaries
+from simam_repro.locks import sole_writer
+from simam_repro.storage import atomic_path, remove_leftovers
 
 VERSION = 2  # of what makes the pixels: open_image, eval_image
 LARGEST_BYTES = 16 * 2**30
@@ -77,16 +77,18 @@ def open_cache(images: FileImages, indices: np.ndarray, side: int, folder: Path)
     cached = _read(path, shape, key)
     if cached is not None:
         return cached
-    with FileLock(lock_file(path)):
-        cached = _read(path, shape, key)  # another process may have made it meanwhile
-        if cached is not None:
-            return cached
-        try:
-            _make_room(path, size)
+    try:
+        with sole_writer(path) as held:
+            cached = _read(path, shape, key)  # another process may have made it meanwhile
+            if cached is not None:
+                return cached
+            if held:
+                remove_leftovers(path)
+            _check_room(path, size)
             _write(path, shape, key, images, indices)
-        except OSError as error:
-            return _decline(f"{folder}: {error.strerror or error}")
-        return _read(path, shape, key)
+    except OSError as error:
+        return _decline(f"{folder}: {error.strerror or error}")
+    return _read(path, shape, key)
 
 
 def _decline(reason: str) -> None:
@@ -121,10 +123,7 @@ def _read(path: Path, shape: tuple, key: str) -> np.ndarray | None:
     return images if digest.digest() == seal else None
 
 
-def _make_room(path: Path, size: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in temporaries(path):  # of a process that was killed; the lock says that none is at work
-        leftover.unlink()
+def _check_room(path: Path, size: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < size + SPARE_BYTES:
         raise OSError(f"{size / 2**30:.1f} GB do not fit on a disk with {free / 2**30:.1f} GB free")

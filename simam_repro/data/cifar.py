@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from simam_repro.data.archives import Source, check_official, locate, own_archive_checksum, read_archive
-from simam_repro.data.prepared import ArrayImages, PreparedData, Split, prepare_once
+from simam_repro.data.prepared import ArrayImages, PreparedData, Split, new_set, prepare_once
 from simam_repro.errors import UserError
 from simam_repro.pickles import unpickle_plain
-from simam_repro.storage import atomic_folder, checksum, write_json
+from simam_repro.storage import checksum, write_json
 
 TRAIN_IMAGES, EVAL_IMAGES = 50_000, 10_000  # as many of each class
 
@@ -78,7 +78,7 @@ def _unpack(layout: Layout, archive: Path, folder: Path, official: bool, miniatu
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise UserError(f"{archive} has not the layout of the {layout.source.title} batches ({error!r})") from None
     _check(layout, archive, classes, halves, miniature)
-    with atomic_folder(folder) as temporary:
+    with new_set(folder) as temporary:
         for half, (images, labels, ids) in halves.items():
             np.save(temporary / f"{half}_images.npy", images)
             np.save(temporary / f"{half}_labels.npy", labels)

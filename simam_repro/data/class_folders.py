@@ -12,9 +12,9 @@ from tqdm import tqdm
 from simam_repro.data.archives import read_archive
 from simam_repro.data.images import OR_SKIP, is_image, open_image
 from simam_repro.data.listing import LeftOut, is_system, readable
-from simam_repro.data.prepared import FileImages, PreparedData, Split, prepare_once
+from simam_repro.data.prepared import FileImages, PreparedData, Split, new_set, prepare_once
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_folder, checksum, write_json
+from simam_repro.storage import checksum, write_json
 
 EVAL_EVERY = 5
 
@@ -40,7 +40,7 @@ def unpack(
         UserError: bad archive, an image that does not decode, two files of one name, no image at all, a class
             with nothing to train on.
     """
-    with atomic_folder(folder) as temporary:
+    with new_set(folder) as temporary:
         members = tqdm(
             read_archive(archive, inner), desc=f"unpack {archive.name}", unit=" files",
             disable=None if progress else True,

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from simam_repro.config import PROJECT_ROOT
 from simam_repro.data import class_folders
 from simam_repro.data.listing import LeftOut, is_system, list_images, readable
-from simam_repro.data.prepared import PreparedData, Split, prepare_once
+from simam_repro.data.prepared import PreparedData, Split, new_set, prepare_once
 from simam_repro.data.sets import DataSet
 from simam_repro.errors import UserError
-from simam_repro.storage import atomic_folder, write_json
+from simam_repro.storage import write_json
 
 _CHECKED_AT_ONCE = 1000
 HALVES = ("train", "eval")
@@ -85,7 +85,7 @@ def _damaged_on_record(root: Path, folder: Path, splits: tuple[Split, ...], prog
 
     def check() -> None:
         damaged = sorted(name for split in splits for name in find_damaged(split, progress))
-        with atomic_folder(record) as temporary:
+        with new_set(record) as temporary:
             write_json(temporary / "manifest.json", {"folder": str(folder), "damaged": damaged})
 
     return prepare_once(record, check)["damaged"]
