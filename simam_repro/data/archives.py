@@ -8,6 +8,7 @@ import gzip
 import http.client
 import lzma
 import os
+import sys
 import tarfile
 import urllib.error
 import urllib.request
@@ -20,6 +21,7 @@ from typing import BinaryIO, Callable, Iterator
 from tqdm import tqdm
 
 from simam_repro.config import PROJECT_ROOT
+from simam_repro.data.zip_names import decoded_names
 from simam_repro.errors import UserError
 from simam_repro.locks import sole_writer
 from simam_repro.storage import atomic_path, checksum, remove_leftovers
@@ -30,6 +32,7 @@ MAX_MEMBER_BYTES = 256 * 2**20
 MAX_TOTAL_BYTES = 4 * 2**30
 MAX_HEADER_BYTES = 2**20  # what tar says about one member (a long name); tarfile reads it whole
 _CHUNK = 2**20
+_WINDOWS = 0  # the system that packed an entry of a zip; some packers there write backslashes between folders
 
 
 @dataclass(frozen=True)
@@ -177,14 +180,18 @@ def _as_user_error(path: Path):
 
 
 def _zip_members(archive: zipfile.ZipFile):
+    names = decoded_names(archive, say=lambda line: print(line, file=sys.stderr))
     for info in archive.infolist():
+        name = names[info.orig_filename]
+        if info.create_system == _WINDOWS:
+            name = name.replace("\\", "/")
         unix_type = (info.external_attr >> 16) & 0o170000
-        if info.is_dir():
+        if name.endswith("/"):
             yield None
             continue
         if unix_type not in (0, 0o100000):
-            raise UserError(f"{archive.filename}: {info.filename!r} is a link or device; refused")
-        yield info.filename, info.file_size, lambda info=info: archive.open(info)
+            raise UserError(f"{archive.filename}: {name!r} is a link or device; refused")
+        yield name, info.file_size, lambda info=info: archive.open(info)
 
 
 def _tar_members(stream: BinaryIO, archive: Path):
@@ -247,8 +254,8 @@ def _limited(entries, archive: Path) -> Iterator[Member]:
         if entry is None:
             continue
         name, size, opener = entry
-        path = PurePosixPath(name.replace("\\", "/"))
-        if not _is_plain(path):
+        path = PurePosixPath(name)
+        if not (_is_plain(path) and _is_plain(PurePosixPath(name.replace("\\", "/")))):
             raise UserError(f"{archive}: {name!r} would leave its folder or is no file name; refused")
         total += size
         if size > MAX_MEMBER_BYTES or total > MAX_TOTAL_BYTES:
