@@ -81,9 +81,12 @@ def _known_data_set(name: str) -> str:
 class Data(Section):
     dataset: Annotated[str, AfterValidator(_known_data_set)] = "caltech101_16"
     root: PathText = Field("data", description="where archives and unpacked sets live; relative to the project")
-    archive: Optional[PathText] = Field(None, description="use this archive; null: search, then download")
+    archive: Optional[PathText] = Field(
+        None, description="use this archive, the official or one's own; relative to the project; null: search, then "
+        "download"
+    )  # fmt: skip
     folder: Optional[PathText] = Field(
-        None, description="for dataset: folder, which has {train,eval}/<class>/ or <class>/"
+        None, description="for dataset: folder, which has {train,eval}/<class>/ or <class>/; relative to the project"
     )
     allow_miniature: bool = Field(
         False, description="accept an archive with other counts than the official; marked stand-in"

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from refusals import left_behind, refusal
 
-from simam_repro.config import Data
-from simam_repro.data import build_loaders, prepare_data
+from simam_repro.config import PROJECT_ROOT, Data
+from simam_repro.data import archives, build_loaders, prepare_data
 from simam_repro.data.sets import caltech101_16
 from simam_repro.errors import UserError
 
@@ -87,6 +87,23 @@ def test_description(caltech, caltech_archive):
         "skipped": [],
         "left_out": {"count": 1, "reasons": {"no image": 1}, "first": ["butterfly/notes.txt"]},
     }
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_official_archives_may_be_named(prepare, caltech, tmp_path, wrapped):
+    archive = miniatures.write_caltech(tmp_path / "in" / "any name.zip", wrapped=wrapped)
+    named = prepare("caltech101_16", archive=str(archive), allow_miniature=True)
+    assert (named.name, named.train.ids, named.eval.ids) == ("caltech101_16", caltech.train.ids, caltech.eval.ids)
+    assert "1436" in refusal(prepare, "caltech101_16", archive=str(archive))
+
+
+def test_a_relative_archive_is_looked_for_where_other_paths_are(prepare, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    miniatures.write_images_zip(tmp_path / "own.zip")
+    message = refusal(prepare, "caltech101_16", archive="own.zip")
+    assert f"{PROJECT_ROOT}/own.zip is not a file" in message and f"give {tmp_path}/own.zip" in message
+    monkeypatch.setattr(archives, "PROJECT_ROOT", tmp_path)
+    assert len(prepare("caltech101_16", archive="own.zip").train) == 64
 
 
 def test_simam_archives_is_read_where_data_is_prepared(caltech_archive, data_root, monkeypatch):

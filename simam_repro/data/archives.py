@@ -129,11 +129,14 @@ def _download(source: Source, target: Path, progress: bool) -> None:
             raise UserError(f"the download of {source.url} is damaged: wrong md5; try again")
 
 
-def own_archive_checksum(path) -> str:
-    """sha256 of an archive that a config names. Raises UserError when there is no such file."""
-    if not Path(path).is_file():
-        raise UserError(f"data.archive: {path} is not a file")
-    return checksum(path)
+def own_archive(named: str) -> Path:
+    """The archive that a config names. Raises UserError when there is no such file."""
+    path = PROJECT_ROOT / named
+    if not path.is_file():
+        here = Path(named).resolve()
+        remedy = f"; a relative path starts there: give {here}" if here.is_file() else ""
+        raise UserError(f"data.archive: {path} is not a file{remedy}")
+    return path
 
 
 def check_official(source: Source, path: Path, warn) -> bool:
@@ -144,12 +147,17 @@ def check_official(source: Source, path: Path, warn) -> bool:
     return found == expected
 
 
-def read_archive(path, inner: str | None = None) -> Iterator[Member]:
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def read_archive(path, inner: str | None = None, say: Callable[[str], None] = _to_stderr) -> Iterator[Member]:
     """Iterate over the regular files of a zip or tar archive, in its order; read each when visited.
 
     Args:
         inner: name of a tar archive inside a zip to read instead, when the zip holds it
             (`caltech-101.zip` holds `101_ObjectCategories.tar.gz`).
+        say: is told how a zip's names are read, see `decoded_names`.
     Raises:
         UserError: not an archive, damaged, a path that leaves the archive, a link or device,
             or more than the limits of this module.
@@ -163,7 +171,7 @@ def read_archive(path, inner: str | None = None) -> Iterator[Member]:
         with zipfile.ZipFile(path) as archive:
             nested = [info for info in archive.infolist() if inner and PurePosixPath(info.filename).name == inner]
             if not nested:
-                yield from _limited(_zip_members(archive), path)
+                yield from _limited(_zip_members(archive, say), path)
                 return
             with archive.open(nested[0]) as stream:
                 yield from _limited(_tar_members(stream, path), path)
@@ -179,8 +187,8 @@ def _as_user_error(path: Path):
         raise UserError(f"{path} is not a readable zip or tar archive ({error}); replace it") from None
 
 
-def _zip_members(archive: zipfile.ZipFile):
-    names = decoded_names(archive, say=lambda line: print(line, file=sys.stderr))
+def _zip_members(archive: zipfile.ZipFile, say):
+    names = decoded_names(archive, say)
     for info in archive.infolist():
         name = names[info.orig_filename]
         if info.create_system == _WINDOWS:

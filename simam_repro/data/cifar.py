@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from simam_repro.data.archives import Source, check_official, locate, own_archive_checksum, read_archive
+from simam_repro.data.archives import Source, check_official, locate, own_archive, read_archive
 from simam_repro.data.prepared import ArrayImages, PreparedData, Split, new_set, prepare_once
 from simam_repro.errors import UserError
 from simam_repro.pickles import unpickle_plain
@@ -38,11 +38,12 @@ class Layout:
 def prepare_cifar(layout: Layout, config, root: Path, archive_folders, warn, progress: bool) -> PreparedData:
     """CIFAR-10 or CIFAR-100 from `config.archive`, a found or a downloaded archive."""
     folder = root / (f"{layout.name}_miniature" if config.allow_miniature else layout.name)
-    if config.archive:
-        folder = root / f"{layout.name}-{own_archive_checksum(config.archive)[:12]}"
+    own = own_archive(config.archive) if config.archive else None
+    if own:
+        folder = root / f"{layout.name}-{checksum(own)[:12]}"
 
     def unpack() -> None:
-        archive = Path(config.archive) if config.archive else locate(layout.source, archive_folders, progress)
+        archive = own or locate(layout.source, archive_folders, progress)
         official = check_official(layout.source, archive, warn)
         _unpack(layout, archive, folder, official, config.allow_miniature, progress)
 

@@ -3,20 +3,22 @@
 The original never published its classes; these match the 45 + 12 batches of 32 that it printed.
 """
 
+import itertools
 from pathlib import Path
 
 from simam_repro.data import class_folders
-from simam_repro.data.archives import Source, check_official, locate, own_archive_checksum
+from simam_repro.data.archives import Source, check_official, locate, own_archive, read_archive
 from simam_repro.data.prepared import PreparedData
 from simam_repro.data.sets import DataSet
 from simam_repro.errors import UserError
+from simam_repro.storage import checksum
 
 CLASSES = (
     "Leopards bonsai brain buddha butterfly car_side chandelier ewer "
     "grand_piano hawksbill ibis ketch laptop starfish sunflower watch"
 ).split()
 TRAIN_IMAGES, EVAL_IMAGES = 1436, 365
-INNER = "101_ObjectCategories.tar.gz"
+PARENT, INNER = "101_ObjectCategories", "101_ObjectCategories.tar.gz"
 SOURCE = Source(
     title="Caltech-101",
     url="https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
@@ -26,22 +28,31 @@ SOURCE = Source(
 
 
 def prepare(config, root: Path, archive_folders, warn, progress: bool) -> PreparedData:
-    """Caltech101-16 from the official archive, or any 16 class folders of the zip `config.archive`."""
-    if config.archive:
-        return _from_own_zip(Path(config.archive), root, config.skip_damaged, progress)
+    """Caltech101-16 from the official archive, which `config.archive` may name; or its 16 class folders in Images/."""
+    own = own_archive(config.archive) if config.archive else None
+    if own and not _is_caltech101(own):
+        return _from_own_archive(own, root, config.skip_damaged, progress)
     folder = root / ("caltech101_16_miniature" if config.allow_miniature else "caltech101_16")
+    if own:
+        folder = folder.with_name(f"{folder.name}-{checksum(own)[:12]}")
 
     def unpack() -> None:
-        archive = locate(SOURCE, archive_folders, progress)
+        archive = own or locate(SOURCE, archive_folders, progress)
         official = check_official(SOURCE, archive, warn)
         class_folders.unpack(
-            archive, folder, parent="101_ObjectCategories", classes=CLASSES, inner=INNER,
+            archive, folder, parent=PARENT, classes=CLASSES, inner=INNER,
             check=lambda images: _check_contents(images, archive, config.allow_miniature),
             entries={"official": official, "stand_in": config.allow_miniature},
             skip_damaged=config.skip_damaged, progress=progress,
         )  # fmt: skip
 
     return class_folders.prepare(folder, unpack, "caltech101_16", config.skip_damaged)
+
+
+def _is_caltech101(archive: Path) -> bool:
+    """By its first files: whether it is laid out as the official one."""
+    first = itertools.islice(read_archive(archive, INNER, say=lambda line: None), 20)
+    return any(PARENT in member.path.parts for member in first)
 
 
 def _check_contents(images: dict, archive: Path, allow_miniature: bool) -> None:
@@ -59,8 +70,8 @@ def _check_contents(images: dict, archive: Path, allow_miniature: bool) -> None:
         )
 
 
-def _from_own_zip(archive: Path, root: Path, skip_damaged: bool, progress: bool) -> PreparedData:
-    folder = root / f"{archive.stem}-{own_archive_checksum(archive)[:12]}"
+def _from_own_archive(archive: Path, root: Path, skip_damaged: bool, progress: bool) -> PreparedData:
+    folder = root / f"{archive.stem}-{checksum(archive)[:12]}"
 
     def unpack() -> None:
         class_folders.unpack(
