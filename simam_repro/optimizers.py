@@ -90,6 +90,17 @@ class Span:
         return epoch * self.steps_per_epoch - self.warmup_steps
 
 
+def _endless(schedule: Callable) -> Callable:
+    """Marks a schedule whose rates do not depend on how many epochs the run has."""
+    schedule.endless = True
+    return schedule
+
+
+def is_endless(name: str) -> bool:
+    """Whether a run with this schedule that goes on for more epochs is the run that was to have them."""
+    return getattr(SCHEDULES[name], "endless", False)
+
+
 # Schedules: Paddle schedulers from the learning rate and the Span, stepped after every batch.
 
 
@@ -113,6 +124,7 @@ def cosine_swinging(rate: float, span: Span):
 
 
 @_listed_in(SCHEDULES)
+@_endless
 def constant(rate: float, span: Span):
     import paddle
 
@@ -132,6 +144,7 @@ Milestones = Annotated[
 
 
 @_listed_in(SCHEDULES)
+@_endless
 def step(
     rate: float, span: Span, *, milestones: Milestones,
     gamma: Annotated[float, Field(gt=0.0, lt=1.0, description="for step only: the factor of each milestone")] = 0.1,

@@ -121,7 +121,7 @@ def read_sweep(path, folder, overrides=(), smoke_test: bool = False) -> list[Swe
 def check_started(runs: list[SweepRun]) -> None:
     """Raises UserError when a run that has begun already was another experiment than the sweep's."""
     for run in runs:
-        differing = run.folder.differing_keys(run.experiment) if run.folder.started else []
+        differing = run.folder.read_experiment().differing_keys(run.experiment) if run.folder.started else []
         if differing:
             raise UserError(
                 f"{run.folder.path} was started with another config: {', '.join(differing)} differ; "

@@ -244,6 +244,9 @@ def test_existing_run_is_kept_unless_asked(trained, root):
 
 
 def test_a_folder_that_is_no_run_is_never_replaced(root, tmp_path):
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    assert RunFolder(tmp_path).foreign_files() == []
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="not a run's"):
         fit(experiment(root), tmp_path, overwrite=True)
@@ -307,10 +310,14 @@ def test_mixup_trains_every_step(root, tmp_path, workers):
 
 def test_overwriting_removes_the_earlier_run_only(trained, root, tmp_path):
     run = RunFolder(shutil.copytree(trained[0].path, tmp_path / "copy"))
-    (run.path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="notes.txt"):
-        fit(experiment(root), run.path, overwrite=True)
-    assert (run.path / "notes.txt").exists() and run.complete
+    for name in ("notes.txt", ".ipynb_checkpoints/last", "evaluation_last.json", "after_epoch1_result.json"):
+        (run.path / name).parent.mkdir(exist_ok=True)
+        (run.path / name).write_text("mine")
+    fit(experiment(root, train__epochs=1), run.path, overwrite=True)
+    assert len(run.read_metrics()) == 1 and run.read_experiment().train.epochs == 1
+    others = {path.name for path in run.path.iterdir()} - run.names
+    assert others == {"notes.txt", ".ipynb_checkpoints"}
+    assert (run.path / ".ipynb_checkpoints" / "last").read_text() == "mine"
 
 
 def test_a_file_is_no_run_folder(root, tmp_path):

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -220,13 +221,12 @@ def build_loaders(
     Decoded images are kept in `<root>/cache/<name of the set>/`. `share` is (rank, ranks), see `EpochSampler`;
     mixup mixes the images of a share.
     """
-    cache = PROJECT_ROOT / config.root / "cache" / data.name
+    cache = _cache_folder(data, config)
     train_indices, validation_indices = split_training(data.train, config)
     eval_indices = data.eval.spread(config.eval_limit)
 
     def plain_loader(split: Split, indices: np.ndarray) -> BatchLoader:
-        make = BatchMaker(ImageDataset(split, config, None, cache, indices))
-        return BatchLoader(make, EpochSampler(indices, config.batch_size, share=share), config.num_workers)
+        return build_plain_loader(split, config, cache, indices, share)
 
     train = BatchLoader(
         BatchMaker(
@@ -238,6 +238,23 @@ def build_loaders(
     )
     validation = plain_loader(data.train, validation_indices) if len(validation_indices) else None
     return Loaders(data, train, plain_loader(data.eval, eval_indices), eval_indices, validation)
+
+
+def build_eval_loader(data: PreparedData, config: Data, indices: np.ndarray) -> BatchLoader:
+    """A loader of those images of `data.eval`, in their order."""
+    return build_plain_loader(data.eval, config, _cache_folder(data, config), indices)
+
+
+def build_plain_loader(
+    split: Split, config: Data, cache: Path, indices: np.ndarray, share: tuple[int, int] = ALL
+) -> BatchLoader:
+    """A loader that neither shuffles nor augments."""
+    make = BatchMaker(ImageDataset(split, config, None, cache, indices))
+    return BatchLoader(make, EpochSampler(indices, config.batch_size, share=share), config.num_workers)
+
+
+def _cache_folder(data: PreparedData, config: Data) -> Path:
+    return PROJECT_ROOT / config.root / "cache" / data.name
 
 
 def split_training(split: Split, config: Data) -> tuple[np.ndarray, np.ndarray]:

@@ -28,13 +28,20 @@ class Trained:
 
     @cached_property
     def data(self) -> PreparedData:
-        """The data set that the network was trained on; see `prepare_data`."""
-        return prepare_data(self.experiment.data)
+        """The data set that the network was trained on.
+
+        Raises:
+            UserError: see `prepare_data`; or it is another than at the time of the training.
+        """
+        data = prepare_data(self.experiment.data)
+        self.run.check_data(data.describe())
+        return data
 
     @property
     def stand_in(self) -> bool:
         """See `PreparedData`."""
-        return self.run.read_result()["data"]["stand_in"] if self.run.complete else self.data.stand_in
+        recorded = self.run.read_data()
+        return recorded["stand_in"] if recorded else self.data.stand_in
 
 
 def load_trained(path, device: str = "auto") -> Trained:
@@ -61,5 +68,5 @@ def load_trained(path, device: str = "auto") -> Trained:
 
 
 def _recorded_classes(run: RunFolder) -> tuple[str, ...] | None:
-    """The class names in result.json, so that naming needs no data; None in an unfinished or older run."""
-    return tuple(run.read_result()["data"].get("class_names", ())) or None if run.complete else None
+    """The class names at the time of the training, so that naming needs no data; None where an older run has none."""
+    return tuple((run.read_data() or {}).get("class_names") or ()) or None

@@ -1,5 +1,6 @@
 """What an evaluation leaves behind: JSON and confusion matrix in the run folder, VisualDL, a table."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,17 @@ from simam_repro.storage import write_json
 def write_evaluation(trained: Trained, evaluation: dict) -> list[Path]:
     """Write evaluation.json and figures/confusion.png, and add the figure to the run's VisualDL log.
 
-    For a checkpoint other than best its name joins: evaluation_last.json, confusion_last.png.
+    For a checkpoint other than best its name joins: evaluation_last.json, confusion_last.png; for other data than the
+    run's, that data's name and digest: evaluation_on_cifar10_1a2b3c4d.json.
 
     Returns:
         The paths written.
     """
     run, checkpoint = trained.run, evaluation["checkpoint"]
     suffix = "" if checkpoint == run.best.name else f"_{checkpoint}"
+    if "left_out" in evaluation:
+        data = evaluation["data"]
+        suffix += f"_on_{re.sub(r'[^A-Za-z0-9_.-]', '_', data['name'])[:60]}_{data['sha256'][:8]}"
     numbers, figure = run.path / f"evaluation{suffix}.json", run.figures / f"confusion{suffix}.png"
     write_json(numbers, evaluation)
     matrix = np.array(evaluation["confusion_matrix"])
@@ -51,6 +56,9 @@ def evaluation_table(evaluation: dict) -> str:
     }
     lines = [f"{evaluation['name']}, seed {evaluation['seed']}"]
     lines += [f"  {name:16s}{value}" for name, value in rows.items()]
+    if left_out := evaluation.get("left_out"):
+        named = ", ".join(f"{name} ({count})" for name, count in left_out.items())
+        lines += ["", f"Left out: {sum(left_out.values())} images of classes that the network does not know: {named}."]
     lines += ["", *_class_lines(evaluation)]
     if evaluation["data"]["stand_in"]:
         lines += ["", STAND_IN_NOTE[0].upper() + STAND_IN_NOTE[1:] + "."]

@@ -29,6 +29,7 @@ def write_figures(run_dir, data: PreparedData | None = None) -> None:
     remove_temporaries(run.path)  # of a call that was killed
     experiment, predictions = run.read_experiment(), run.read_predictions()
     data, size = data or prepare_data(experiment.data), experiment.data.image_size
+    run.check_data(data.describe())
     curves, samples, grid, confusion = (run.figures / name for name in RUN_FIGURES)
     plot_curves([run.path], curves)
     plot_samples(data, size, experiment.seed, samples)
@@ -36,6 +37,9 @@ def write_figures(run_dir, data: PreparedData | None = None) -> None:
     count = len(predictions.labels)
     chosen = np.arange(min(RUN_GRID, count)) * count // min(RUN_GRID, count)
     positions = {sample: index for index, sample in enumerate(data.eval.ids)}
+    strange = [str(sample) for sample in predictions.sample_ids if str(sample) not in positions]
+    if strange:
+        raise UserError(f"{run.predictions} is of other images than {data.name}: it has no image {strange[0]}")
     indices = [positions[str(sample)] for sample in predictions.sample_ids[chosen]]
     probabilities = softmax(predictions.logits_best[chosen])
     plot_predictions(data, indices, probabilities, size, grid)

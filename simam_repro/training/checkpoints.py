@@ -42,8 +42,8 @@ def save_checkpoint(run, network, optimizer, state: dict) -> None:
         sync(run.checkpoints)
 
 
-def keep_best(run) -> None:
-    """Make `best` the same checkpoint as `last`, sharing the files on disk where it can."""
+def keep_best(run, checkpoint: Path | None = None) -> None:
+    """Make `best` the same as `checkpoint` (None: `last`), sharing the files on disk where it can."""
 
     def link(source_file, target_file):
         try:
@@ -52,7 +52,7 @@ def keep_best(run) -> None:
             shutil.copy2(source_file, target_file)
 
     with atomic_folder(run.best) as temporary:
-        shutil.copytree(run.last, temporary, copy_function=link, dirs_exist_ok=True)
+        shutil.copytree(checkpoint or run.last, temporary, copy_function=link, dirs_exist_ok=True)
 
 
 def load_weights(folder, network) -> None:
@@ -90,6 +90,22 @@ def load_newest(run, network, optimizer) -> dict | None:
     if reasons:
         raise UserError(f"{'; '.join(reasons)}: no whole checkpoint is left; --overwrite starts the run anew")
     return None
+
+
+def read_state(folder) -> dict:
+    """The state of a checkpoint folder. Raises UserError when it is missing or damaged."""
+    _verify(folder, [STATE])
+    return read_json(Path(folder) / STATE)
+
+
+def epoch_of(folder) -> int | None:
+    """The epoch whose end a checkpoint folder holds; None when it is not whole, or holds a moment within an epoch."""
+    try:
+        _verify(folder, [WEIGHTS, OPTIMIZER, STATE])
+    except UserError:
+        return None
+    state = read_json(folder / STATE)
+    return None if state["epoch_so_far"].get("steps") else state["epoch"]
 
 
 def _set_weights(folder, network) -> None:

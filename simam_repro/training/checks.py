@@ -4,8 +4,8 @@ from simam_repro.config import Data, Experiment
 from simam_repro.data.loaders import EpochSampler, split_training
 from simam_repro.device import check_processes, wants_gpu
 from simam_repro.errors import UserError
+from simam_repro.run_files import or_warn
 from simam_repro.runs import RunFolder
-from simam_repro.storage import read_json
 
 
 def check_start(experiment: Experiment, run: RunFolder, nproc: int, *, resume: bool, overwrite: bool) -> None:
@@ -58,11 +58,11 @@ def refuse_foreign(run: RunFolder) -> None:
 
 def _check_folder(run: RunFolder, experiment: Experiment, resume: bool, overwrite: bool) -> None:
     if resume:
-        if run.complete:
-            raise UserError(f"{run.path} is complete: nothing to resume")
         if not run.started:
             raise UserError(f"{run.path} holds no run to resume; start it without --resume")
         run.check_experiment(experiment)
+        if run.complete and not run.is_longer(experiment):
+            raise UserError(f"{run.path} is complete: nothing to resume")
     elif (run.started or run.complete) and not overwrite:
         what = "a finished run" if run.complete else "an unfinished run (--resume continues it)"
         raise UserError(f"{run.path} holds {what}; --overwrite replaces it, --run-dir or --seed goes elsewhere")
@@ -70,6 +70,7 @@ def _check_folder(run: RunFolder, experiment: Experiment, resume: bool, overwrit
 
 def _check_nproc(run: RunFolder, nproc: int) -> None:
     # A run that died before it wrote its environment, or that an older version began, had one or has no number yet.
-    began = read_json(run.environment).get("nproc", 1) if run.environment.is_file() else nproc
+    environment = or_warn(run.read_environment, None) if run.environment.is_file() else None
+    began = nproc if environment is None else environment.get("nproc", 1)
     if began != nproc:
         raise UserError(f"{run.path} was started with --nproc {began}, which shapes its numbers; resume it so")

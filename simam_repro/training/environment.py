@@ -10,7 +10,8 @@ import paddle
 
 from simam_repro import ops
 from simam_repro.config import PROJECT_ROOT
-from simam_repro.storage import read_json, write_json
+from simam_repro.run_files import or_warn
+from simam_repro.storage import write_json
 
 PACKAGES = ("numpy", "pillow", "opencv-python-headless", "visualdl", "matplotlib", "pydantic", "safetensors", "scipy")
 SHAPING = ("python", "paddle", "numpy", "pillow", "opencv-python-headless")
@@ -18,17 +19,22 @@ SHAPING = ("python", "paddle", "numpy", "pillow", "opencv-python-headless")
 SETTINGS = ("FLAGS_paddle_num_threads", "MKL_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES")
 
 
-def write_environment(run, now: dict, step: int) -> None:
+def write_environment(run, now: dict, step: int, changed: dict | None = None) -> None:
     """Write environment.json, or note in its `sessions` what differs now that the run goes on after `step` steps.
+
+    Where the file is damaged, it begins anew with `lost_before_step`.
 
     Args:
         now: what `describe_environment` says of this session.
+        changed: the keys of the config that are others from now on: {key: {"from": value, "to": value}}.
     """
-    if not step:
-        write_json(run.environment, now)
+    first = or_warn(run.read_environment, None) if step else None
+    if first is None:
+        write_json(run.environment, {**now, "lost_before_step": step} if step else now)
         return
-    first = read_json(run.environment)
     differing = {key: value for key, value in now.items() if value != first.get(key)}
+    if changed:
+        differing["config"] = changed
     if differing:
         write_json(
             run.environment, {**first, "sessions": [*first.get("sessions", ()), {"after_step": step, **differing}]}

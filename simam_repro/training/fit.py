@@ -1,7 +1,6 @@
 """Training one experiment into one run folder, through `paddle.Model.fit`."""
 
 import contextlib
-import shutil
 import sys
 
 import numpy as np
@@ -11,7 +10,7 @@ from simam_repro.config import PROJECT_ROOT, Experiment
 from simam_repro.data import PreparedData, build_loaders, prepare_data
 from simam_repro.data.listing import left_out_line
 from simam_repro.device import out_of_memory_explained, select_device
-from simam_repro.locks import LOCK, locked
+from simam_repro.locks import locked
 from simam_repro.models import build_model, count_parameters, predict_logits, start_from
 from simam_repro.runs import RunFolder
 from simam_repro.storage import (
@@ -19,17 +18,16 @@ from simam_repro.storage import (
     checksum,
     disk_explained,
     read_json,
-    remove_temporaries,
     write_json,
-    write_text,
 )  # fmt: skip
 from simam_repro.training.amp import check_amp, loss_scaler, use_amp
 from simam_repro.training.callbacks import Checkpoints, Terminal
-from simam_repro.training.checkpoints import keep_best, load_newest, load_weights
+from simam_repro.training.checkpoints import load_newest, load_weights
 from simam_repro.training.checks import check_batches, check_start, refuse_foreign
 from simam_repro.training.divergence import stop_when_not_finite
 from simam_repro.training.environment import describe_environment, hardware, header, versions, write_environment
 from simam_repro.training.exchange import average_through_memory
+from simam_repro.training.folder import check_can_continue, continue_folder, start_folder
 from simam_repro.training.metrics import EpochMeans
 from simam_repro.training.objective import Objective
 from simam_repro.training.optim import build_optimizer
@@ -105,6 +103,8 @@ def _fit(
         check_batches(experiment.data, data, ranks.size)
         if line := left_out_line(data.left_out):
             print(f"{data.name}: {line}", file=sys.stderr)
+        if resume:
+            run.check_data(data.describe())
     share = (ranks.rank, ranks.size)
     loaders = build_loaders(data, experiment.data, experiment.seed, experiment.train.mixup_alpha, share)
     loaders.open()  # images that do not decode are found out here
@@ -118,12 +118,18 @@ def _fit(
 
     with ranks.first_before_others():  # it may put back the checkpoint before the last
         state = load_newest(run, network, optimizer) if resume else None
+    if resume and ranks.first:
+        check_can_continue(run, state)
     weights = None if state else _start_from(experiment, network, trust_pickle)
     recorder = Recorder(run, loaders, experiment, state, ranks)
     environment = describe_environment(device, experiment.model, ranks.size)
     if ranks.first:
-        _prepare_folder(experiment, run, recorder, state, weights)
-        write_environment(run, environment, recorder.step)
+        if state:
+            changed = continue_folder(experiment, run, data.describe(), recorder)
+            write_environment(run, environment, recorder.step, changed)
+        else:
+            start_folder(experiment, run, data.describe(), weights)
+            write_environment(run, environment, 0)
         print(f"{experiment.name}: {header(environment)}", flush=True)
 
     _train(experiment, run, network, optimizer, recorder, state or {})
@@ -142,17 +148,6 @@ def _build_network(experiment: Experiment, classes: int, ranks: Ranks):
     return paddle.nn.SyncBatchNorm.convert_sync_batchnorm(network) if synchronised else network
 
 
-def _prepare_folder(experiment: Experiment, run: RunFolder, recorder: Recorder, state, weights) -> None:
-    if state:
-        _clear_up(run, recorder)
-        return
-    # Its config first, so that a run that dies says what it was.
-    _start_afresh(run)
-    write_text(run.config, experiment.to_yaml())
-    if weights:  # a resumed run takes its weights from its checkpoint, and this from here
-        write_json(run.initial_weights, weights)
-
-
 def _start_from(experiment: Experiment, network, trust_pickle: bool) -> dict | None:
     """Load model.weights into the network; the `weights` entry of result.json."""
     if experiment.model.weights is None:
@@ -161,27 +156,6 @@ def _start_from(experiment: Experiment, network, trust_pickle: bool) -> dict | N
     fresh = start_from(path, network, trust_pickle)
     print(f"weights: {path}" + (f"; freshly initialised: {', '.join(fresh)}" if fresh else ""))
     return {"path": experiment.model.weights, "sha256": checksum(path), "fresh": fresh}
-
-
-def _start_afresh(run: RunFolder) -> None:
-    """Remove what an earlier run left, its result first: what remains of a failed removal is no complete run.
-
-    Its config stays until the new one replaces it: what remains is a run's folder still.
-    """
-    run.result.unlink(missing_ok=True)
-    for path in run.path.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name not in (LOCK, run.config.name):
-            path.unlink()
-
-
-def _clear_up(run: RunFolder, recorder: Recorder) -> None:
-    """Bring the folder to where its checkpoint is: a run that died may have been writing anything."""
-    remove_temporaries(run.path)
-    recorder.write_metrics()
-    if recorder.records and recorder.best is recorder.records[-1] and not recorder.so_far.steps:
-        keep_best(run)
 
 
 def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder: Recorder, state: dict) -> None:
@@ -281,6 +255,7 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, device
             "epoch": best["epoch"],
             **eval_scores("best", best),
             "chosen_on": watched,
+            **({"chosen_after_epoch": recorder.best_after} if recorder.best_after else {}),
             "target_reached": best["eval_acc"] > experiment.train.best_from,
         },
         "train_images_per_s": images_per_s("train"),

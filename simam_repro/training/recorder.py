@@ -71,6 +71,7 @@ class Recorder(paddle.callbacks.Callback):
         self.best_from = experiment.train.best_from
         state = state or {"records": [], "epoch_so_far": {}, "seconds": 0.0}
         self.records = list(state["records"])
+        self.best_after = state.get("best_after", 0)
         self.so_far = EpochSoFar(**state["epoch_so_far"])
         self._began = time.perf_counter() - state["seconds"]
 
@@ -79,6 +80,7 @@ class Recorder(paddle.callbacks.Callback):
             "epoch": len(self.records),
             "step": self.step,
             "records": self.records,
+            "best_after": self.best_after,
             "epoch_so_far": asdict(self.so_far),
             "seconds": self.seconds,
         }
@@ -105,8 +107,11 @@ class Recorder(paddle.callbacks.Callback):
 
     @property
     def best(self) -> dict:
-        """The record of the best `eval_acc`, the earliest of equals; the last while none beats the target."""
-        beating = [record for record in self.records if record["eval_acc"] > self.best_from]
+        """The record of the best `eval_acc`, the earliest of equals; the last while none beats the target.
+
+        Of the epochs behind `best_after`: the weights of the earlier ones are lost.
+        """
+        beating = [record for record in self.records[self.best_after :] if record["eval_acc"] > self.best_from]
         return max(beating, key=lambda record: record["eval_acc"]) if beating else self.records[-1]
 
     def write_metrics(self) -> None:

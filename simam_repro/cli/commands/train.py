@@ -56,6 +56,8 @@ def main():
     trained = resume and run.complete
     if trained:
         run.check_experiment(experiment)
+        trained = not run.is_longer(experiment)
+    if trained:
         if finish and run.finished:
             print(f"{cli.relative(run_dir)} is complete")
             return
