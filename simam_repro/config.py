@@ -6,7 +6,17 @@ A config is YAML with the sections `name`, `seed`, `data`, `model`, `optim`, `tr
 import difflib
 from typing import Annotated, Literal, Optional, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)  # fmt: skip
 
 from simam_repro.config_files import apply_override, dump_yaml, load_with_bases
 from simam_repro.errors import UserError
@@ -123,19 +133,53 @@ class Data(Section):
         return self
 
 
+class AttentionConfig(Section):
+    """What every attention module has in a config; its file in `simam_repro.attention` adds its own keys."""
+
+    name: str
+    position: Optional[Literal["conv", "norm", "act", "block"]] = Field(
+        None,
+        description="at each site: behind the convolution, before its norm or activation; behind the norm; behind the "
+        "activation; at the block's end; null: as the original or the official code has it for the backbone",
+    )
+    sites: Optional[tuple[str, ...]] = Field(
+        None, strict=False, min_length=1, description="which of the backbone's sites; null: those of its original"
+    )
+
+
+# The keys where a text is short for {name: text}.
+NAMED_SECTIONS = ("model.attention",)
+
+
 class Model(Section):
     backbone: Literal["towernet", "alexnet", "resnet50", "vgg19", "mobilenet_v2"] = "towernet"
-    attention: Literal["none", "simam"] = Field("none", description="the one switch between the halves of a pair")
-    # Far below 1e-12 its inverse square, which is in the gradient, overflows 32 bits.
-    e_lambda: float = Field(1e-4, ge=1e-12, le=1e6, description="SimAM's lambda; unused without attention")
+    e_lambda: Optional[float] = Field(
+        None, ge=1e-12, le=1e6, exclude=True, description="of older configs, for attention: in new ones a key of it"
+    )
+    attention: SerializeAsAny[AttentionConfig] = Field(
+        "none", validate_default=True, description="what the arms of a comparison differ in: a module's name, or "
+        "{name: NAME, KEY: VALUE} with keys of its own",
+    )  # fmt: skip
     fused: bool = Field(
-        True, description="compiled operators on a CPU (SimAM, convolutions), where a compiler is there"
+        True, description="compiled operators on a CPU (attention, convolutions), where a compiler is there"
     )
     weights: Optional[PathText] = Field(
         None,
         description="start from this .safetensors or .pdparams file; relative to the project; null: Paddle's "
         "default initialisation",
     )
+
+    @field_validator("attention", mode="before")
+    @classmethod
+    def _section_of_the_module(cls, value, info):
+        from simam_repro import attention  # whose modules' sections are made from this file's
+
+        return attention.resolve(value, {key: info.data[key] for key in ("e_lambda",) if info.data.get(key)})
+
+    @model_validator(mode="after")
+    def _older_key_is_moved(self):
+        self.__dict__["e_lambda"] = None  # it is in `attention` now; an experiment is the same either way
+        return self
 
 
 class _OptimOfAll(Section):
@@ -204,7 +248,7 @@ class Train(Section):
     @model_validator(mode="after")
     def _amp_is_eager(self):
         if self.to_static and self.amp != "none":
-            raise ValueError("amp and to_static do not go together: a traced SimAM might not keep float32; use one")
+            raise ValueError("amp and to_static do not go together: traced attention might not keep float32; use one")
         return self
 
 
@@ -219,7 +263,7 @@ SHAPES_NO_NUMBER = (
     "name", "data.root", "data.num_workers", "model.fused", "train.checkpoint_steps", "train.device", "logging",
 )  # fmt: skip
 # What the arms of a comparison differ in: equal in the rest of the recipe, they are paired by seed.
-ARM_KEYS = ("model.attention", "model.e_lambda")
+ARM_KEYS = ("model.attention",)
 
 
 class Experiment(Section):
@@ -268,10 +312,18 @@ def load_config(path, overrides=()) -> Experiment:
     Raises:
         UserError: unreadable file, bad YAML, unknown key (names the nearest) or bad value.
     """
-    values = load_with_bases(find_file(path))
+    values = load_with_bases(find_file(path), NAMED_SECTIONS)
     for override in overrides:
-        apply_override(values, override, _is_text)
+        apply_override(values, override, _is_text, NAMED_SECTIONS)
+        _prefer_older_key(values, override)
     return build_experiment(values, origin=str(path))
+
+
+def _prefer_older_key(values: dict, override: str) -> None:
+    """An override of model.e_lambda counts, although a config that has it in model.attention comes first."""
+    model = values.get("model")
+    if override.partition("=")[0].strip() == "model.e_lambda" and isinstance(model.get("attention"), dict):
+        model["attention"].pop("e_lambda", None)
 
 
 def build_experiment(values: dict, origin: str = "experiment") -> Experiment:
@@ -291,7 +343,7 @@ def validated(schema: type[Section], values: dict, refusal: str, all_keys: str) 
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {_describe(problem, schema, all_keys)}" for problem in error.errors()]
+        lines = [f"  {line}" for problem in error.errors() for line in _describe_all(problem, schema, all_keys)]
         raise UserError("\n".join([f"{refusal}:", *lines])) from None
 
 
@@ -319,10 +371,23 @@ def smoke(experiment: Experiment) -> Experiment:
     )
 
 
-def _describe(problem: dict, schema: type[Section], all_keys: str) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+def _describe_all(problem: dict, schema: type[Section], all_keys: str) -> list[str]:
+    if problem["type"] != "section":
+        return [_describe(problem, schema, all_keys)]
+    # A section whose schema the value itself has chosen brings its own problems.
+    section, keys = problem["ctx"]["section"], f"its keys are {', '.join(_known_keys(problem['ctx']['section']))}"
+    inner = [{**inner, "loc": (*problem["loc"], *inner["loc"])} for inner in problem["ctx"]["problems"]]
+    return [_describe(one, section, keys, f"{_key(problem)}.") for one in inner]
+
+
+def _key(problem: dict) -> str:
+    return ".".join(str(part) for part in problem["loc"])
+
+
+def _describe(problem: dict, schema: type[Section], all_keys: str, prefix: str = "") -> str:
+    key = _key(problem) or "(whole file)"
     if problem["type"] == "extra_forbidden":
-        nearest = _nearest_key(key, schema)
+        nearest = _nearest_key(key, schema, prefix)
         return f"{_cut(key)}: unknown key; " + (f"did you mean {nearest}?" if nearest else all_keys)
     if problem["type"] == "missing":
         return f"{key}: missing; add it"
@@ -351,13 +416,13 @@ _ELSEWHERE = {
 }  # fmt: skip
 
 
-def _nearest_key(key: str, schema: type[Section]) -> str | None:
+def _nearest_key(key: str, schema: type[Section], prefix: str = "") -> str | None:
     """The known key that `key` probably means; None rather than a wrong one."""
     section, _, last = key.rpartition(".")
     known = _ELSEWHERE.get(last) if schema is Experiment else None
     if known or len(key) > 100:
         return known
-    keys = _known_keys(schema)
+    keys = _known_keys(schema, prefix)
     sections = {candidate.rpartition(".")[0] for candidate in keys}
     likeness = {one: _likeness(section, last, one) for one in keys if not section or one not in sections}
     best = max(likeness.values())

@@ -109,16 +109,19 @@ def _read_text(path: Path) -> str:
         raise UserError(f"cannot read config {path}: {error}{_similar_configs(path)}") from None
 
 
-def load_with_bases(path: Path) -> dict:
+def load_with_bases(path: Path, named_sections=()) -> dict:
     """The keys of a YAML file over those of its bases.
 
+    Args:
+        named_sections: dotted keys of sections with a `name`, where a text is short for {name: text}. One of another
+            name replaces that of the base, whose keys are not its own.
     Raises:
         UserError: a file that cannot be read, is no YAML or no mapping, stands for too much, or leads back to itself.
     """
-    return _load_with_bases(path, seen=(), loaded=[])
+    return _load_with_bases(path, named_sections, seen=(), loaded=[])
 
 
-def _load_with_bases(path: Path, seen: tuple, loaded: list) -> dict:
+def _load_with_bases(path: Path, named_sections, seen: tuple, loaded: list) -> dict:
     text = _read_text(path)
     if path.resolve() in seen:
         raise UserError(f"{path}: its bases lead back to itself; remove one `base:` entry")
@@ -132,8 +135,9 @@ def _load_with_bases(path: Path, seen: tuple, loaded: list) -> dict:
         raise UserError(f"{path}: base: needs a list of YAML files, relative to this one")
     merged: dict = {}
     for base in bases:
-        merged = _merge(merged, _load_with_bases(path.parent / base, (*seen, path.resolve()), loaded))
-    return _merge(merged, values)
+        below = _load_with_bases(path.parent / base, named_sections, (*seen, path.resolve()), loaded)
+        merged = _merge(merged, below, named_sections)
+    return _merge(merged, values, named_sections)
 
 
 def load_mapping(path: Path, what: str, keys: str) -> dict:
@@ -162,27 +166,45 @@ def _similar_configs(path: Path) -> str:
     return f"; did you mean {', '.join(str(path.parent / name) for name in close)}?" if close else ""
 
 
-def _merge(below: dict, above: dict) -> dict:
+def _merge(below: dict, above: dict, named_sections, prefix: str = "") -> dict:
     merged = dict(below)
     for key, value in above.items():
-        both_sections = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both_sections else value
+        other, path = merged.get(key), f"{prefix}{key}"
+        if path in named_sections:
+            value, other = _with_name(value), _with_name(other)
+            other = other if _of_one_name(other, value) else None
+        both_sections = isinstance(value, dict) and isinstance(other, dict)
+        merged[key] = _merge(other, value, named_sections, f"{path}.") if both_sections else value
     return merged
 
 
-def apply_override(values: dict, override: str, is_text) -> None:
-    """Set what "key.sub=value" says in nested `values`. Raises UserError when it is not of that form.
+def _with_name(value):
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _of_one_name(below, above) -> bool:
+    both_sections = isinstance(below, dict) and isinstance(above, dict)
+    return both_sections and above.get("name", below.get("name")) == below.get("name")
+
+
+def apply_override(values: dict, override: str, is_text, named_sections=()) -> None:
+    """Set what "key.sub=value" says in nested `values`.
 
     The value is YAML where it begins as a list, a mapping or a quoted text; else it is one word to its end.
 
     Args:
         is_text: is_text(key): whether the values of that key are texts, so that 2024 means the text.
+        named_sections: as `load_with_bases` has them.
+    Raises:
+        UserError: it is not of that form.
     """
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"-o {override}: an override is key.sub=value, for example train.epochs=2")
     *sections, last = key.strip().split(".")
-    for section in sections:
+    for depth, section in enumerate(sections, 1):
+        if ".".join(sections[:depth]) in named_sections:
+            values[section] = _with_name(values.get(section, {}))
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise UserError(f"-o {override}: {section} is a value, not a section")

@@ -16,10 +16,10 @@ from paddle.amp.auto_cast import amp_state
 from paddle.base.layer_helper import LayerHelper
 from test_resume import die, experiment, stop, unlike
 
+from simam_repro.attention.simam import inverse_energy
 from simam_repro.config import Model, build_experiment
 from simam_repro.errors import UserError
 from simam_repro.models import build_model, simam
-from simam_repro.models.simam import inverse_energy
 from simam_repro.runs import RunFolder
 from simam_repro.storage import read_json
 from simam_repro.training import amp, fit

@@ -14,7 +14,7 @@ from visualdl import LogReader
 from simam_repro.config import SMALLEST_IMAGE, Model
 from simam_repro.errors import UserError
 from simam_repro.evaluation import load_trained
-from simam_repro.evaluation.attention import FEATURE_LAYERS, grad_cam, grad_cam_layer, simam_layers, weight_maps
+from simam_repro.evaluation.attention import grad_cam, grad_cam_layer, weighing_layers, weight_maps
 from simam_repro.models import BACKBONES, build_model
 from simam_repro.reporting.attention import find_other_half, upsample, write_attention_figures
 from simam_repro.runs import RunFolder
@@ -46,10 +46,10 @@ def closed_form(x, e_lambda):
 def test_weight_maps_are_the_closed_form(backbone, e_lambda):
     network = build(backbone, e_lambda=e_lambda)
     inputs = {}
-    for name, layer in simam_layers(network).items():
+    for name, layer in weighing_layers(network).items():
         layer.register_forward_pre_hook(lambda layer, args, name=name: inputs.__setitem__(name, args[0].numpy()))
     maps = weight_maps(network, images())
-    assert list(maps) == list(simam_layers(network)) == list(inputs)
+    assert list(maps) == list(weighing_layers(network)) == list(inputs)
     for name, plane in maps.items():
         assert plane.shape == (2, *inputs[name].shape[2:])
         np.testing.assert_allclose(plane, closed_form(inputs[name], e_lambda), rtol=2e-5)
@@ -74,11 +74,11 @@ def test_flat_channels_weigh_the_same_everywhere():
 def test_chosen_layers_leave_no_hook_behind():
     network = build()
     assert list(weight_maps(network, images(1), ["stem.7"])) == ["stem.7"]
-    assert not any(layer._forward_pre_hooks for layer in simam_layers(network).values())
+    assert not any(layer._forward_pre_hooks for layer in weighing_layers(network).values())
 
 
 def test_no_simam_and_unknown_layers_are_refused():
-    with pytest.raises(UserError, match="no SimAM.*model.attention"):
+    with pytest.raises(UserError, match="no attention that multiplies.*model.attention"):
         weight_maps(build(attention="none"), images(1))
     with pytest.raises(UserError, match="behind stem.6; there is one behind stem.5, stem.7"):
         weight_maps(build(), images(1), ["stem.6"])
@@ -130,7 +130,7 @@ def test_grad_cam_needs_a_feature_map():
 def test_every_backbone_has_a_feature_layer(backbone):
     size = SMALLEST_IMAGE[backbone]
     network = build(backbone, size=size)
-    cam = grad_cam(network, FEATURE_LAYERS[backbone](network), images(1, size))
+    cam = grad_cam(network, dict(network.named_sublayers())[BACKBONES[backbone].map_layer], images(1, size))
     assert cam.maps.ndim == 3 and len(cam.maps) == 1 and np.isfinite(cam.maps).all()
 
 

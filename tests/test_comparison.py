@@ -246,10 +246,6 @@ def test_each_lambda_has_its_own_comparison(tmp_path):
     )
     found, _ = find_pairs([off, small, large])
     assert [(pairs.off[0], pairs.on[0]) for pairs in found] == [(off, small), (off, large)]
-    # A sweep over lambda repeats the half without attention: each goes with its own.
-    own = write_run(tmp_path / "own/seed0", config={"model": {"e_lambda": 0.1}, "name": "own"})
-    found, _ = find_pairs([off, own, small, large])
-    assert [(pairs.off[0], pairs.on[0]) for pairs in found] == [(off, small), (own, small), (own, large)]
 
 
 def test_other_data_weights_or_images_are_refused(tmp_path):

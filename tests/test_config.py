@@ -123,7 +123,8 @@ def test_numbers(minimal, override, value):
 
 
 def test_scientific_numbers_in_a_file(write):
-    assert load_config(write("a.yaml", "name: a\nmodel: {e_lambda: 1e-5}")).model.e_lambda == 1e-5
+    path = write("a.yaml", "name: a\nmodel: {attention: simam, e_lambda: 1e-5}")
+    assert load_config(path).model.attention.e_lambda == 1e-5
 
 
 def test_overrides_apply_in_order_over_the_file(write):
@@ -275,7 +276,7 @@ def test_wrong_value_names_its_key_and_itself(minimal, override):
         ("data.augment.crop_scale=[0.9, 0.5]", "0 < low <= high <= 1"),
         ("data.augment.crop_scale=[0, 1]", "0 < low <= high <= 1"),
         ("data.std=[0.2, 0, 0.2]", "three positive ones"),
-        ("model.attention=SimAM", "'none' or 'simam'"),
+        ("model.attention=SimAN", "did you mean simam?"),
         ("model.backbone=vgg", "'towernet'"),
         ("data.mean=[0.5, 0.5]", "data.mean.2: missing"),
         ("train.device=cuda", "auto, cpu, gpu, gpu:N"),
@@ -389,8 +390,8 @@ def test_config_is_named_as_its_file(path):
 @pytest.mark.parametrize(("plain", "with_simam"), PAIRS, ids=relative)
 def test_pair_differs_in_its_switch_only(plain, with_simam):
     off, on = load_config(plain).to_flat(), load_config(with_simam).to_flat()
-    assert {key for key in off if off[key] != on[key]} == {"name", "model.attention"}
-    assert (off["model.attention"], on["model.attention"]) == ("none", "simam")
+    assert {key for key in off if off[key] != on[key]} == {"name", "model.attention.name"}
+    assert (off["model.attention.name"], on["model.attention.name"]) == ("none", "simam")
 
 
 def test_the_pairs_of_the_two_experiments_and_the_demo_are_there():

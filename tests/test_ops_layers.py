@@ -7,9 +7,10 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from simam_repro import ops
+from simam_repro.attention import Site
 from simam_repro.config import Model
 from simam_repro.models import SimAM, build_model, simam
-from simam_repro.models.attention import attach_attention
+from simam_repro.models.attention import attach
 from simam_repro.models.conv import Conv2D, Sequential
 from simam_repro.models.pool import AdaptiveAvgPool2D, MaxPool2D
 
@@ -48,7 +49,7 @@ def unit(attention: str, relu: bool, dtype: str, **conv) -> nn.Layer:
     paddle.seed(0)
     layer = Conv2D(3, 5, 3, **conv)
     layer.bias.set_value(paddle.to_tensor([0.0, 0.5, -0.5, 2.0, -2.0]))
-    attach_attention([layer], Model(attention=attention, e_lambda=1e-3))
+    attach(layer, Model(attention=attention, e_lambda=1e-3).attention, Site(5))
     return Sequential(layer, *[nn.ReLU()] * relu).to(dtype=dtype)
 
 

@@ -106,9 +106,8 @@ def test_config_example(tmp_path):
     values["base"] = str(ROOT / "configs" / values["base"])
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
     experiment = load_config(tmp_path / "mine.yaml")
-    assert (
-        experiment.name == "my_experiment" and experiment.data.image_size == 128 and experiment.model.e_lambda == 1e-3
-    )
+    assert experiment.name == "my_experiment" and experiment.data.image_size == 128
+    assert experiment.model.attention.e_lambda == 1e-3
 
 
 def test_sweep_example(tmp_path):

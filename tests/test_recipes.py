@@ -74,7 +74,7 @@ def test_faithful_configs_differ_from_the_corrected_in_their_quirks_only():
 
 def test_original_lambdas_and_decays():
     caltech, cifar = (load_config(ROOT / f"configs/{name}_simam.yaml") for name in ("caltech_towernet", "alexnet"))
-    assert (caltech.model.e_lambda, cifar.model.e_lambda) == (1e-4, 1e-5)
+    assert (caltech.model.attention.e_lambda, cifar.model.attention.e_lambda) == (1e-4, 1e-5)
     assert (caltech.optim.weight_decay, cifar.optim.weight_decay) == (2e-4, 1e-5)
     assert cifar.seed == 42 and cifar.data.drop_last
 

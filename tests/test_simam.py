@@ -3,8 +3,8 @@ import paddle
 import pytest
 
 from simam_repro import ops
+from simam_repro.attention.simam import inverse_energy
 from simam_repro.models import SimAM, simam
-from simam_repro.models.simam import inverse_energy
 
 SHAPES = [(2, 3, 8, 8), (1, 2, 5, 9), (2, 1, 1, 7), (3, 4, 2, 2), (2, 3, 1, 1), (1, 1, 64, 3)]
 LAMBDAS = [1e-4, 1e-5, 0.1]

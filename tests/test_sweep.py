@@ -79,7 +79,7 @@ def test_every_sweep_is_valid_and_has_pairs_and_a_target(path):
     runs = read_sweep(path, "x")
     for off, on in zip(runs[::2], runs[1::2]):
         off, on = off.experiment.to_flat(), on.experiment.to_flat()
-        assert {key for key in off if off[key] != on[key]} == {"name", "model.attention"}
+        assert {key for key in off if off[key] != on[key]} == {"name", "model.attention.name"}
     (target,) = re.findall(r"^# Run: +make (\S+)$", path.read_text(), re.MULTILINE)
     plan = run(["make", "-n", "-o", ".venv/.ready", target, "JOBS=3", "ARGS=--smoke"])
     assert f"scripts/sweep.py -c sweeps/{path.name} --jobs 3 --smoke" in plan.stdout, plan.stderr

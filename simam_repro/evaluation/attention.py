@@ -1,8 +1,7 @@
-"""Where a network looks: SimAM's weight maps and Grad-CAM, as numpy arrays."""
+"""Where a network looks: the weight maps of its attention, and Grad-CAM, as numpy arrays."""
 
 import difflib
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 import paddle
@@ -10,17 +9,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from simam_repro.errors import UserError
-from simam_repro.models import SimAM, attention_layers
-from simam_repro.models.simam import inverse_energy
-
-# Backbone -> the layer whose output is the last map that still shows a place.
-FEATURE_LAYERS: dict[str, Callable[[nn.Layer], nn.Layer]] = {
-    "towernet": lambda network: network.stem,  # behind it the maps shrink to 2x2, or 1x1 at 128 pixels
-    "alexnet": lambda network: network.features,
-    "resnet50": lambda network: network.layer4,
-    "vgg19": lambda network: network.features,
-    "mobilenet_v2": lambda network: network.features,
-}
+from simam_repro.models import BACKBONES, attention_layers
 
 
 @dataclass(frozen=True)
@@ -38,33 +27,31 @@ class GradCam:
     probabilities: np.ndarray
 
 
-def simam_layers(network: nn.Layer) -> dict[str, SimAM]:
-    """{name of the layer it follows: SimAM layer}, in network order; empty without SimAM."""
-    return {name: layer for name, layer in attention_layers(network).items() if isinstance(layer, SimAM)}
+def weighing_layers(network: nn.Layer) -> dict[str, nn.Layer]:
+    """{name of the layer it follows: attention layer that multiplies by weights}, in network order."""
+    return {name: layer for name, layer in attention_layers(network).items() if getattr(layer, "weights", None)}
 
 
 def weight_maps(network: nn.Layer, images: np.ndarray, names=None) -> dict[str, np.ndarray]:
-    """SimAM's weights sigmoid(1 / e*) of each layer, averaged over the channels.
-
-    A weight lies between sigmoid(1/2) = 0.62, a neuron at the mean of its channel, and 1. On a 1x1 map
-    every neuron is the mean of its channel.
+    """What each attention layer multiplies its input by, averaged over the channels.
 
     Args:
         network: in eval mode.
         images: float32 [N, 3, S, S], normalised as in training.
-        names: of layers, as `simam_layers` names them; None takes all.
+        names: of layers, as `weighing_layers` names them; None takes all.
     Returns:
         {layer name: float32 [N, h, w]} in network order.
     Raises:
-        UserError: the network has no SimAM, or none of a name.
+        UserError: the network has no such attention, or none of a name.
     """
-    layers = _choose(simam_layers(network), names)
+    layers = _choose(weighing_layers(network), names)
     maps: dict[str, np.ndarray] = {}
 
     def keep(name):
         def hook(layer, inputs):
-            weights = F.sigmoid(inverse_energy(inputs[0], layer.e_lambda))
-            maps[name] = weights.mean(axis=1).numpy()
+            height, width = inputs[0].shape[2:]
+            weights = layer.weights(inputs[0]).astype("float32").mean(axis=1)
+            maps[name] = weights.expand([weights.shape[0], height, width]).numpy()
 
         return hook
 
@@ -75,7 +62,8 @@ def weight_maps(network: nn.Layer, images: np.ndarray, names=None) -> dict[str, 
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: maps[name] for name in layers}
+    # A factor that is the same for all images is one of each.
+    return {name: np.broadcast_to(maps[name], (len(images), *maps[name].shape[1:])) for name in layers}
 
 
 def grad_cam_layer(trained, name: str | None = None) -> nn.Layer:
@@ -84,9 +72,9 @@ def grad_cam_layer(trained, name: str | None = None) -> nn.Layer:
     Raises:
         UserError: no layer of that name.
     """
-    if name is None:
-        return FEATURE_LAYERS[trained.experiment.model.backbone](trained.network)
     layers = dict(trained.network.named_sublayers())
+    if name is None:
+        return layers[BACKBONES[trained.experiment.model.backbone].map_layer]
     if name not in layers:
         near = difflib.get_close_matches(name, layers, n=3, cutoff=0.3)
         raise UserError(f"the network has no layer {name}" + (f"; did you mean {', '.join(near)}?" if near else ""))
@@ -124,10 +112,10 @@ def grad_cam(network: nn.Layer, feature_layer: nn.Layer, images: np.ndarray) -> 
     return GradCam(maps.numpy(), classes.numpy(), probabilities.numpy())
 
 
-def _choose(layers: dict[str, SimAM], names) -> dict[str, SimAM]:
+def _choose(layers: dict[str, nn.Layer], names) -> dict[str, nn.Layer]:
     if not layers:
-        raise UserError("this network has no SimAM (model.attention: none): it has no weight maps")
+        raise UserError("this network has no attention that multiplies (model.attention): it has no weight maps")
     unknown = [name for name in names or () if name not in layers]
     if unknown:
-        raise UserError(f"no SimAM behind {', '.join(unknown)}; there is one behind {', '.join(layers)}")
+        raise UserError(f"no attention behind {', '.join(unknown)}; there is one behind {', '.join(layers)}")
     return {name: layer for name, layer in layers.items() if names is None or name in names}

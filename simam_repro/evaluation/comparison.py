@@ -79,7 +79,7 @@ def _comparison(pairs: Pairs) -> dict:
         "epochs": result["epochs"],
         "off": off[0].experiment.name,
         "on": experiment.name,
-        "e_lambda": experiment.model.e_lambda,
+        "e_lambda": getattr(experiment.model.attention, "e_lambda", None),
         "seeds": list(pairs.on),
         "n": len(on),
         "missing": list(pairs.missing),

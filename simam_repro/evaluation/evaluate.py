@@ -76,7 +76,7 @@ def _identity(trained: Trained, eval_set: EvalSet) -> dict:
     return {
         "name": experiment.name,
         "seed": experiment.seed,
-        "attention": experiment.model.attention,
+        "attention": experiment.model.attention.name,
         "backbone": experiment.model.backbone,
         "parameters": count_parameters(trained.network),
         "data": {"name": data.name, "sha256": data.sha256, "stand_in": data.stand_in},

@@ -10,7 +10,7 @@ import paddle
 from paddle import nn
 
 from simam_repro.errors import RunError
-from simam_repro.models import SimAM
+from simam_repro.models import attention_layers
 from simam_repro.storage import new_folder, sync
 
 NAME = "model"
@@ -26,7 +26,7 @@ def export(network: nn.Layer, image_size: int, folder, portable: bool = True) ->
 
     Args:
         image_size: S, pixels.
-        portable: SimAM in Paddle's own operators, so that any Paddle of this version or newer loads the program.
+        portable: attention in Paddle's own operators, so that any Paddle of this version or newer loads the program.
             False: the compiled operator where it is usable, which the process that runs the program has to
             load (`simam_repro.ops.load`).
     Returns:
@@ -73,7 +73,7 @@ def _not_written(folder: Path, problem: str) -> RunError:
 
 @contextmanager
 def _fused_switched_off(network: nn.Layer, really: bool):
-    layers = [layer for layer in network.sublayers() if isinstance(layer, SimAM) and layer.fused and really]
+    layers = [layer for layer in attention_layers(network).values() if really and getattr(layer, "fused", False)]
     for layer in layers:
         layer.fused = False
     try:

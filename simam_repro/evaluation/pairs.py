@@ -12,7 +12,7 @@ from simam_repro.runs import RunFolder
 
 def half_of(experiment: Experiment) -> str:
     """ "off" without attention, else "on"."""
-    return "off" if experiment.model.attention == "none" else "on"
+    return "off" if experiment.model.attention.name == "none" else "on"
 
 
 def shared_keys(experiment: Experiment) -> dict:
@@ -44,13 +44,13 @@ def find_pairs(runs: list[RunFolder]) -> tuple[list[Pairs], list[RunFolder]]:
     for run in runs:
         experiment = run.read_experiment()
         recipe = experiment.recipe(without=("seed", *ARM_KEYS))
-        variant = (experiment.model.e_lambda, experiment.model.attention, experiment.name)
+        variant = (experiment.model.attention, experiment.name)
         recipes[json.dumps(recipe, sort_keys=True)][half_of(experiment)][variant].append((experiment.seed, run))
     found = [
         pairs
         for recipe in recipes.values()
         for variant, on in recipe["on"].items()
-        for name, off in _other_halves(recipe["off"], variant)
+        for (_, name), off in recipe["off"].items()
         if (pairs := _pairs(name, off, variant[-1], on))
     ]
     members = {run for pairs in found for run in pairs.members}
@@ -68,13 +68,6 @@ def sweep_runs(folder) -> list[RunFolder]:
     if not runs:
         raise UserError(f"{folder} has no runs: a sweep's runs are {folder.name}/NAME/seedN, each with its config.yaml")
     return runs
-
-
-def _other_halves(halves: dict, variant) -> list[tuple[str, list]]:
-    """Names and runs of the halves without attention; where a sweep repeats them for each lambda, those of this one."""
-    e_lambda = variant[0]
-    alike = {key: runs for key, runs in halves.items() if key[0] == e_lambda} or halves
-    return [(key[-1], runs) for key, runs in alike.items()]
 
 
 def _pairs(off_name: str, off: list, on_name: str, on: list) -> Pairs | None:

@@ -68,7 +68,7 @@ def _compare(pairs, scope: Scope) -> dict:
         "off": contents["off"][0]["name"],
         "on": first["name"],
         "backbone": first["backbone"],
-        "e_lambda": experiment.model.e_lambda,
+        "e_lambda": getattr(experiment.model.attention, "e_lambda", None),
         "image_size": first["image_size"],
         "epochs": first["epochs"],
         "seeds": [content["seed"] for content in contents["on"]],

@@ -3,6 +3,7 @@
 import paddle
 from paddle import nn
 
+from simam_repro.models.backbone import Backbone, Place, Sites
 from simam_repro.models.conv import Conv2D, Sequential
 from simam_repro.models.pool import AdaptiveAvgPool2D, MaxPool2D
 
@@ -48,5 +49,22 @@ class AlexNet(nn.Layer):
         features = self.average(self.features(images))
         return self.classifier(paddle.flatten(features, 1))
 
-    def attention_points(self):
-        return [layer for layer in self.features if isinstance(layer, Conv2D)]
+
+def sites(network: AlexNet) -> Sites:
+    """conv1 to conv5.
+
+    conv (the original's): behind the conv, before its ReLU. act: behind the ReLU. block: behind the pool, which conv3
+    and conv4 have none of. There is no norm.
+    """
+    found, layers = {}, list(network.features)
+    for index, layer in enumerate(layers):
+        if isinstance(layer, Conv2D):
+            channels = layer._out_channels
+            places = {"conv": Place(f"features.{index}", channels), "act": Place(f"features.{index + 1}", channels)}
+            if index + 2 < len(layers) and isinstance(layers[index + 2], MaxPool2D):
+                places["block"] = Place(f"features.{index + 2}", channels)
+            found[f"conv{len(found) + 1}"] = places
+    return found
+
+
+ALEXNET = Backbone(title="AlexNet", build=AlexNet, sites=sites, position="conv", map_layer="features")

@@ -6,7 +6,6 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from simam_repro import ops
-from simam_repro.models.simam import SimAM
 
 CHILD_NAME = "attention"
 
@@ -14,8 +13,8 @@ CHILD_NAME = "attention"
 class Conv2D(nn.Conv2D):
     """`paddle.nn.Conv2D`, then the attention behind it, if any, then a ReLU, if `relu`.
 
-    With `fused` the compiled operators do it where they are usable, and pass over the output once for bias, SimAM and
-    ReLU together. They are differentiable once.
+    With `fused` the compiled operators do it where they are usable, and pass over the output once for bias, attention
+    that can join it, and ReLU together. They are differentiable once.
     """
 
     fused = True
@@ -55,7 +54,7 @@ def _joined(layer, follower) -> bool:
 def _unit(layer, x, relu):
     y, bias = _convolution(layer, x)
     attention = getattr(layer, CHILD_NAME, None)
-    if isinstance(attention, SimAM):
+    if getattr(attention, "joins_conv", False):
         return attention(y, bias, relu)
     if attention is None and bias is not None:
         return ops.add_bias_in_place(y, bias, relu)

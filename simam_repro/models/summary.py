@@ -13,7 +13,6 @@ from paddle import nn
 
 from simam_repro.models.build import count_parameters
 from simam_repro.models.conv import CHILD_NAME
-from simam_repro.models.simam import SimAM
 
 FLOAT_BYTES = 4
 
@@ -25,7 +24,7 @@ class LayerRow:
     Attributes:
         output_shape: without the batch axis.
         parameters: the layer's own, trainable ones.
-        flops: of this call; None for a layer type that `FLOPS` does not have.
+        flops: of this call; None for a layer type that `FLOPS` does not have and that does not say itself.
     """
 
     name: str
@@ -81,7 +80,7 @@ def summarise(network: nn.Layer, image_size: int) -> Summary:
 
         return note
 
-    units = [(name, layer) for name, layer in network.named_sublayers() if is_unit(layer)]
+    units = named_units(network)
     hooks = [layer.register_forward_pre_hook(begin) for _, layer in units]
     hooks += [layer.register_forward_post_hook(end(name)) for name, layer in units]
     training = network.training
@@ -95,21 +94,33 @@ def summarise(network: nn.Layer, image_size: int) -> Summary:
     return Summary(rows, count_parameters(network))
 
 
-def is_unit(layer: nn.Layer) -> bool:
-    """Whether a layer computes by itself: it has no layers inside, but perhaps attention behind."""
-    return all(name == CHILD_NAME for name, _ in layer.named_children())
+def named_units(network: nn.Layer) -> list[tuple[str, nn.Layer]]:
+    """The layers that compute by themselves: no layers inside, but perhaps attention behind; attention is one whole."""
+    units = []
+    for name, layer in network.named_sublayers():
+        *above, last = name.split(".")
+        alone = last == CHILD_NAME or all(child == CHILD_NAME for child, _ in layer.named_children())
+        if alone and CHILD_NAME not in above:
+            units.append((name, layer))
+    return units
 
 
 def _row(name: str, layer: nn.Layer, image, output) -> LayerRow:
-    count = next((count for kind, count in FLOPS.items() if isinstance(layer, kind)), None)
-    own = layer.parameters(include_sublayers=False)
+    own = layer.parameters(include_sublayers=name.rpartition(".")[2] == CHILD_NAME)
     return LayerRow(
         name,
         type(layer).__name__,
         tuple(output.shape[1:]),
         sum(parameter.size for parameter in own if not parameter.stop_gradient),
-        None if count is None else int(count(layer, image, output)),
+        _flops(layer, image, output),
     )
+
+
+def _flops(layer: nn.Layer, image, output) -> int | None:
+    if hasattr(layer, "flops"):  # attention's
+        return int(image.shape[0] * layer.flops(tuple(image.shape[1:])))
+    count = next((count for kind, count in FLOPS.items() if isinstance(layer, kind)), None)
+    return None if count is None else int(count(layer, image, output))
 
 
 def _conv(layer, image, output) -> int:
@@ -142,14 +153,6 @@ def _span(size: int, bins: int) -> int:
     return sum(-(-(index + 1) * size // bins) - index * size // bins for index in range(bins))
 
 
-def _simam(layer, image, output) -> int:
-    """An element: mean 1, difference 1, square 1, variance 1, quotient 1, + 1/2 1, sigmoid 3, product 1.
-
-    A plane: variance + lambda, times 4.
-    """
-    return 10 * output.size + 2 * output.shape[0] * output.shape[1]
-
-
 def _relu(layer, image, output) -> int:
     return output.size
 
@@ -165,6 +168,5 @@ FLOPS = {
     (nn.ReLU, nn.ReLU6): _relu,
     (nn.MaxPool2D, nn.AvgPool2D): _pool,
     (nn.AdaptiveAvgPool2D, nn.AdaptiveMaxPool2D): _adaptive_pool,
-    SimAM: _simam,
     (nn.Dropout, nn.Flatten, nn.Identity): _nothing,
 }

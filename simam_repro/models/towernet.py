@@ -4,6 +4,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from simam_repro.models.backbone import Backbone, Place, Sites
 from simam_repro.models.conv import Conv2D
 from simam_repro.models.pool import MaxPool2D
 
@@ -77,5 +78,34 @@ class TowerNet(nn.Layer):
         features = self.average(self.inceptions(self.stem(images)))
         return self.classifier(paddle.flatten(features, 1))
 
-    def attention_points(self):
-        return [self.stem[5], self.stem[7], self.inceptions[1], self.inceptions[3]]
+
+def sites(network: TowerNet) -> Sites:
+    """b1 to b4, the ConvBNs, and i1 to i3, the Inceptions.
+
+    conv: behind the 3x3 conv, of an Inception the one of its widest branch. norm: behind the BatchNorm. act: behind
+    the ReLU, of an Inception behind its concatenated output. block (the original, at b3, b4, i1 and i2): behind the
+    pool that follows; none follows i3.
+    """
+    found = {}
+    for stage in range(4):
+        unit, pool = f"stem.{2 * stage}", f"stem.{2 * stage + 1}"
+        channels = network.stem[2 * stage][0]._out_channels
+        layers = {"conv": f"{unit}.0", "norm": f"{unit}.1", "act": f"{unit}.2", "block": pool}
+        found[f"b{stage + 1}"] = {position: Place(layer, channels) for position, layer in layers.items()}
+    for number in range(3):
+        unit = f"inceptions.{2 * number}"
+        block = f"inceptions.{2 * number + 1}" if number < 2 else unit
+        found[f"i{number + 1}"] = {
+            "conv": Place(f"{unit}.conv3", 128), "act": Place(unit, 256), "block": Place(block, 256)
+        }  # fmt: skip
+    return found
+
+
+TOWERNET = Backbone(
+    title="TowerNet",
+    build=TowerNet,
+    sites=sites,
+    position="block",
+    own_sites=("b3", "b4", "i1", "i2"),
+    map_layer="stem",  # behind it the maps shrink to 2x2, or 1x1 at 128 pixels
+)

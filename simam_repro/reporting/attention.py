@@ -167,15 +167,15 @@ def _size(maps: np.ndarray, at_one: str) -> str:
 
 
 def _check_pair(on, off) -> None:
-    if on.experiment.model.attention != "simam":
+    if on.experiment.model.attention.name == "none":
         beside = find_other_half(on.run)
         raise UserError(
-            f"{on.run.path} has model.attention: {on.experiment.model.attention}; weight maps need a run with SimAM"
+            f"{on.run.path} has model.attention: none; weight maps need a run with attention"
             + (f", for example {beside}" if beside else "")
         )
     if off is None:
         return
-    if off.experiment.model.attention != "none":
+    if off.experiment.model.attention.name != "none":
         raise UserError(f"--off {off.run.path} has attention, too; it is to be the run without")
     for what, get in (
         ("model.backbone", lambda half: half.experiment.model.backbone),

@@ -48,7 +48,7 @@ def _heading(comparison: dict) -> list[str]:
     stand_in = ", stand-in data" if data["stand_in"] else ""
     facts = (
         ("off", comparison["off"]),
-        ("on", f"{comparison['on']}, lambda {comparison['e_lambda']:g}"),
+        ("on", f"{comparison['on']}{_lambda(comparison)}"),
         ("n", f"{comparison['n']} (seed{'s' * (comparison['n'] > 1)} {seeds})"),
         ("missing", "; ".join(comparison["missing"])),
         (
@@ -146,7 +146,7 @@ def plot_comparison(comparisons: list[dict], path) -> None:
             _plot_pairs(panel, comparison, which)
         _plot_differences(right, comparison)
         count = f"{comparison['n']} seed{'s' * (comparison['n'] > 1)}"
-        row.suptitle(f"{comparison['title']}, {count}; on: lambda {comparison['e_lambda']:g}", fontsize="medium")
+        row.suptitle(f"{comparison['title']}, {count}; on{_lambda(comparison).replace(',', ':', 1)}", fontsize="medium")
     set_title(figure, "", any(comparison["data"]["stand_in"] for comparison in comparisons))
     save_figure(figure, path)
 
@@ -196,3 +196,7 @@ def _plot_differences(panel, comparison: dict) -> None:
     panel.set_title("difference\n", fontsize="small")
     panel.grid(axis="y", alpha=0.3)
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize="small", frameon=False)
+
+
+def _lambda(comparison: dict) -> str:
+    return "" if comparison["e_lambda"] is None else f", lambda {comparison['e_lambda']:g}"

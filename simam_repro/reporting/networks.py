@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+from simam_repro import attention
 from simam_repro.config import Experiment, Model
 from simam_repro.data import expected_classes
 from simam_repro.models import Summary, attention_layers, build_model, summarise
@@ -51,7 +52,7 @@ def _overview(experiment: Experiment) -> tuple[str, ...]:
     config = experiment.data
     return (
         experiment.name, config.dataset, str(config.image_size), experiment.model.backbone,
-        f"{summary.parameters:,}", flops, f"{count} {experiment.model.attention}" if count else "none",
+        f"{summary.parameters:,}", flops, f"{count} {attention.title(experiment.model.attention)}" if count else "none",
     )  # fmt: skip
 
 

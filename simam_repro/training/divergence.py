@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 
 from simam_repro.errors import RunError
-from simam_repro.models import is_unit
+from simam_repro.models import named_units
 
 REMEDY = "The last checkpoint is kept; a lower optim.learning_rate usually cures it"
 
@@ -62,7 +62,7 @@ def find_culprit(network, inputs) -> str:
 
         return hook
 
-    leaves = [(name, layer) for name, layer in network.named_sublayers() if is_unit(layer)]
+    leaves = named_units(network)
     hooks = [layer.register_forward_post_hook(look(name)) for name, layer in leaves]
     paddle.jit.enable_to_static(False)  # a traced program would not call the layers
     try:

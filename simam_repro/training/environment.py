@@ -50,7 +50,7 @@ def header(environment: dict) -> str:
         f"{environment['nproc']} processes" if environment["nproc"] > 1 else None,
         "MKL's fast path" if settings["MKL_DEBUG_CPU_TYPE"] else None,
         "memory kept between steps" if settings["GLIBC_TUNABLES"] else None,
-        f"SimAM {environment['simam']}" if environment["simam"] else None,
+        f"{environment['operators']} operators" if environment["operators"] else None,
     ]
     return ", ".join(filter(None, about))
 
@@ -71,7 +71,7 @@ def describe_environment(device: str, model_config=None, nproc: int = 1) -> dict
 
     Args:
         device: as `select_device` gives it.
-        model_config: the `model` section of the experiment, which says whether SimAM may be the compiled operator;
+        model_config: the `model` section of the experiment, which says whether operators may be compiled;
             None where there is no network.
         nproc: how many processes share the work; `threads` are those of each.
     """
@@ -86,18 +86,18 @@ def describe_environment(device: str, model_config=None, nproc: int = 1) -> dict
         "threads": paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"],
         "nproc": nproc,
         "settings": {name: os.environ.get(name) for name in SETTINGS},
-        "simam": _simam(device, model_config),
+        "operators": _operators(device, model_config),
         "platform": f"{platform.system()} {platform.machine()}",
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
 
 
-def _simam(device: str, model_config) -> str | None:
-    """Which SimAM the run uses: "fused", the compiled operator, or "plain", Paddle's own; None without."""
-    if model_config is None or model_config.attention != "simam":
+def _operators(device: str, model_config) -> str | None:
+    """Which operators a run uses: "compiled" where there is one, or Paddle's own, "plain"; None without a network."""
+    if model_config is None:
         return None
-    return "fused" if model_config.fused and device == "cpu" and ops.load() else "plain"
+    return "compiled" if model_config.fused and device == "cpu" and ops.load() else "plain"
 
 
 def _version(package: str) -> str | None:

@@ -247,7 +247,7 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, device
         "name": experiment.name,
         "seed": experiment.seed,
         "epochs": len(records),
-        "attention": experiment.model.attention,
+        "attention": experiment.model.attention.name,
         "backbone": experiment.model.backbone,
         "parameters": count_parameters(network),
         "final": {"epoch": final["epoch"], "train_acc": final["train_acc"], **eval_scores("final", final)},

@@ -22,8 +22,8 @@ EPOCH_TAGS = {
 }
 STEP_LOSS, STEP_LR = "step/train_loss", "step/learning_rate"
 HPARAMS = (
-    "seed", "data.dataset", "data.image_size", "data.batch_size", "model.backbone", "model.attention",
-    "model.e_lambda", "optim.name", "optim.learning_rate", "optim.weight_decay", "optim.schedule",
+    "seed", "data.dataset", "data.image_size", "data.batch_size", "model.backbone",
+    "optim.name", "optim.learning_rate", "optim.weight_decay", "optim.schedule",
     "train.epochs", "train.label_smoothing",
 )  # fmt: skip
 SAMPLES = 8
@@ -103,7 +103,9 @@ class VisualDLLog(paddle.callbacks.Callback):
         if self.size is not None:  # resumed: the log has the rest
             return
         flat = self.experiment.to_flat()
-        self.writer.add_hparams({key: flat[key] for key in HPARAMS}, [self._tag(tag) for tag in EPOCH_TAGS])
+        shown = [key for key in flat if key in HPARAMS or key.startswith("model.attention.")]
+        values = {key: str(flat[key]) if isinstance(flat[key], list) else flat[key] for key in shown}
+        self.writer.add_hparams(values, [self._tag(tag) for tag in EPOCH_TAGS])
         self.writer.add_text("config", self.experiment.to_yaml(), step=0)
         split = self.recorder.loaders.data.train
         for position, index in enumerate(split.spread(SAMPLES)):

@@ -1,10 +1,20 @@
 """SimAM: A Simple, Parameter-Free Attention Module (Yang et al., ICML 2021)."""
 
-import paddle
-from paddle import nn
-from paddle.nn import functional as F
+from math import prod
+from typing import Literal
 
-from simam_repro import ops
+from pydantic import Field
+
+from simam_repro.attention.base import Attention, where
+from simam_repro.attention.lazy import F, ops, paddle
+from simam_repro.attention.registry import register
+from simam_repro.config import AttentionConfig
+
+
+class SimAMConfig(AttentionConfig):
+    name: Literal["simam"] = "simam"
+    # Far below 1e-12 its inverse square, which is in the gradient, overflows 32 bits.
+    e_lambda: float = Field(1e-4, ge=1e-12, le=1e6, description="the paper's lambda")
 
 
 def inverse_energy(x, e_lambda: float = 1e-4):
@@ -32,7 +42,6 @@ def inverse_energy(x, e_lambda: float = 1e-4):
     return squared / (4 * (variance + regulariser)) + 0.5
 
 
-@ops.traced_whole
 def simam(x, e_lambda: float = 1e-4, fused: bool = True, bias=None, relu: bool = False):
     """x * sigmoid(1 / e*): the neurons that stand out from their channel weigh more.
 
@@ -51,6 +60,10 @@ def simam(x, e_lambda: float = 1e-4, fused: bool = True, bias=None, relu: bool =
     Raises:
         ValueError: x is not 4-D; the bias has not a number for each channel.
     """
+    return ops.traced_whole(_simam)(x, e_lambda, fused, bias, relu)
+
+
+def _simam(x, e_lambda, fused, bias, relu):
     if x.ndim != 4:
         raise ValueError(f"SimAM needs a 4-D input [N, C, H, W], got {x.ndim}-D with shape {list(x.shape)}")
     if bias is not None and bias.shape != [x.shape[1]]:
@@ -63,10 +76,8 @@ def simam(x, e_lambda: float = 1e-4, fused: bool = True, bias=None, relu: bool =
     return F.relu(y) if relu else y
 
 
-class SimAM(nn.Layer):
+class SimAM(Attention):
     """input [N, C, H, W] -> input * sigmoid(1 / energy), same shape and dtype; no parameters.
-
-    A `Conv2D` of this project lets it add its bias and apply its ReLU too, see `simam`.
 
     Args:
         e_lambda: the paper's lambda. 1e-4 in the module's definition and in the original Caltech
@@ -75,6 +86,8 @@ class SimAM(nn.Layer):
     Raises:
         ValueError: e_lambda is not positive; the input is not 4-D.
     """
+
+    joins_conv = True
 
     def __init__(self, e_lambda: float = 1e-4, fused: bool = True):
         super().__init__()
@@ -86,5 +99,20 @@ class SimAM(nn.Layer):
     def forward(self, x, bias=None, relu=False):
         return simam(x, self.e_lambda, self.fused, bias, relu)
 
+    def weights(self, x):
+        """sigmoid(1 / e*): from sigmoid(1/2) = 0.62, a neuron at the mean of its channel, to 1."""
+        return F.sigmoid(inverse_energy(x, self.e_lambda))
+
+    def flops(self, shape) -> int:
+        """An element: mean 1, difference 1, square 1, variance 1, quotient 1, + 1/2 1, sigmoid 3, product 1.
+
+        A plane: variance + lambda, times 4.
+        """
+        return 10 * prod(shape) + 2 * shape[0]
+
     def extra_repr(self) -> str:
-        return f"e_lambda={self.e_lambda}" + ("" if self.fused else ", fused=False")
+        fused = "" if self.fused else "fused=False"
+        return ", ".join(filter(None, [f"e_lambda={self.e_lambda}", fused, where(self)]))
+
+
+register(SimAMConfig, lambda config, site: SimAM(config.e_lambda, site.fused), "SimAM")
