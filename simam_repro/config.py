@@ -423,7 +423,7 @@ def _nearest_key(key: str, schema: type[Section], prefix: str = "") -> str | Non
     if known or len(key) > 100:
         return known
     keys = _known_keys(schema, prefix)
-    sections = {candidate.rpartition(".")[0] for candidate in keys}
+    sections = {candidate.rpartition(".")[0] for candidate in keys}.difference(NAMED_SECTIONS)
     likeness = {one: _likeness(section, last, one) for one in keys if not section or one not in sections}
     best = max(likeness.values())
     likely = [candidate for candidate in likeness if likeness[candidate] == best]
