@@ -46,11 +46,13 @@ def keep_run(run, target: Path) -> None:
 
 
 def keep_summaries(sweep: Path, target: Path) -> None:
+    from simam_repro.storage import atomic_path
     from simam_repro.sweeps import SUMMARIES
 
     for name in SUMMARIES:
         if (sweep / name).is_file():
-            shutil.copy(sweep / name, target)
+            with atomic_path(target / name) as temporary:
+                shutil.copy(sweep / name, temporary)
             print(cli.relative(target / name))
 
 

@@ -6,6 +6,8 @@ import paddle
 
 from simam_repro.errors import RunError, UserError
 
+# What Paddle, CUDA, the C library and Python say.
+NO_MEMORY = ("out of memory", "cannot allocate memory", "bad_alloc", "can't start new thread")
 # What the paddlepaddle-gpu 2.6.2 wheel was compiled for; later wheels are compiled for newer ones too.
 CAPABILITIES_OF_2_6 = (6.1, 8.9)
 
@@ -73,7 +75,7 @@ def out_of_memory_explained():
     except Exception as error:
         # Paddle raises MemoryError for its own count, OSError or SystemError for CUDA's refusal.
         lines = str(error).splitlines()
-        told = next((line.strip() for line in lines if "out of memory" in line.lower()), None)
+        told = next((line.strip() for line in lines if any(words in line.lower() for words in NO_MEMORY)), None)
         if told is None and not isinstance(error, MemoryError):
             raise
         raise RunError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from simam_repro.cli.process import prepare_process
 from simam_repro.cli.streams import lost_output, outlast_readers
 from simam_repro.config import Experiment, Train, load_config, smoke
-from simam_repro.errors import RunError, UserError
+from simam_repro.errors import RunError, UserError, printable
 from simam_repro.places import PACKAGE
 from simam_repro.signals import SAME_SIGNAL_SECONDS
 from simam_repro.storage import disk_explained
@@ -71,6 +71,10 @@ def run(main, computes: bool = True) -> None:
     except Terminated as error:
         print(f"terminated by {error.number.name}", file=sys.stderr)
         sys.exit(128 + error.number)
+    except MemoryError as error:
+        reason = str(error).strip().splitlines()[-1:] or ["MemoryError"]
+        print(f"error: the memory is too small ({printable(reason[0])}); give less at a time", file=sys.stderr)
+        sys.exit(1)
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -155,7 +159,7 @@ def read_experiment(arguments, config=None) -> Experiment:
     return smoke(experiment) if arguments.smoke else experiment
 
 
-def relative(path) -> Path:
-    """A path as the user would type it: relative to the working directory when it lies below."""
+def relative(path) -> str:
+    """A path to print: relative to the working directory when it lies below."""
     path = Path(path).resolve()
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return printable(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -10,6 +10,7 @@ from simam_repro import cli
 from simam_repro.cli.launch import end_with_parent
 from simam_repro.cli.process import set_threads
 from simam_repro.config import PROJECT_ROOT
+from simam_repro.errors import UserError
 from simam_repro.locks import holder
 from simam_repro.sweeps import SweepRun
 
@@ -47,7 +48,10 @@ class Job:
     def seconds(self) -> float:
         """Of a complete run: of all its sessions; else of the present one."""
         if self.state == COMPLETE:
-            return self.run.folder.read_result()["wall_s"]
+            try:
+                return self.run.folder.read_result()["wall_s"]
+            except UserError:  # damaged: `sweep_report.news` says so
+                return 0.0
         return time.monotonic() - self._began if self.works else self._seconds
 
     @property
@@ -58,7 +62,11 @@ class Job:
         return min(self.seconds, max(time.time() - last, 0.0))
 
     def read_records(self) -> None:
-        self.records = self.run.folder.read_metrics() if self.run.folder.metrics.is_file() else []
+        """What cannot be read is not shown: the run writes it anew when it goes on."""
+        try:
+            self.records = self.run.folder.read_metrics() if self.run.folder.metrics.is_file() else []
+        except UserError:
+            self.records = []
 
     def may_start(self) -> bool:
         """Whether no other process works on it (one of a killed sweep may), nor has completed it meanwhile."""

@@ -13,6 +13,7 @@ from simam_repro import cli  # noqa: E402
 from simam_repro.cli import launch  # noqa: E402
 from simam_repro.config import load_config  # noqa: E402
 from simam_repro.errors import LostRank, RunError, UserError  # noqa: E402
+from simam_repro.storage import disk_explained  # noqa: E402
 
 
 def main(folder: Path) -> None:
@@ -27,6 +28,8 @@ def note_failure(folder: Path, rank: int, error: BaseException) -> None:
     """Tell the watching process why this one leaves; the first to fail is the one that is heard."""
     if isinstance(error, LostRank):  # the lost one has the reason
         return
+    if isinstance(error, MemoryError):  # before `fit`, which says more
+        error = RunError(f"process {rank} gets too little memory to start; use a smaller --nproc")
     known = isinstance(error, (UserError, RunError))
     message = str(error) if known else "".join(traceback.format_exception(error))
     try:
@@ -46,7 +49,8 @@ if __name__ == "__main__":
     if os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":  # see launch.py
         os.environ.pop("FLAGS_selected_gpus", None)
     try:
-        main(folder)
+        with disk_explained():
+            main(folder)
     except (KeyboardInterrupt, cli.Terminated):
         sys.exit(1)  # asked to: there is nothing to tell
     except Exception as error:

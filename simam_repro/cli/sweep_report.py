@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simam_repro.cli.jobs import COMPLETE, FAILED, IN_USE, RESUMED, RUNNING, Job
+from simam_repro.errors import UserError
 from simam_repro.sweeps import time_left, total_time_left
 
 COLUMNS = ("run", "seed", "state", "epoch", "eval accuracy", "images/s", "elapsed", "ETA")
@@ -145,7 +146,10 @@ def cells(job: Job, left: float | None) -> tuple[str, ...]:
 def news(job: Job) -> str:
     """What there is to say of a run whose state has changed."""
     if job.state == COMPLETE:
-        accuracy = job.run.folder.read_result()["final"]["eval_acc"]
+        try:
+            accuracy = job.run.folder.read_result()["final"]["eval_acc"]
+        except UserError as error:
+            return f"complete, but {error}"
         return f"complete, final eval accuracy {accuracy:.2%}, {duration(job.seconds)}"
     details = {
         RESUMED: f" after epoch {len(job.records)}",

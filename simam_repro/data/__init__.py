@@ -7,7 +7,7 @@ from simam_repro.config import PROJECT_ROOT, Data
 from simam_repro.data import sets
 from simam_repro.data.archives import archive_folders as default_archive_folders
 from simam_repro.data.prepared import PreparedData
-from simam_repro.errors import UserError
+from simam_repro.errors import UserError, printable
 
 
 def __getattr__(name: str):
@@ -25,7 +25,7 @@ def expected_classes(config: Data) -> int:
 
 
 def _print_warning(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(printable(f"warning: {message}"), file=sys.stderr)
 
 
 def prepare_data(config: Data, archive_folders=None, warn=_print_warning, progress: bool = True) -> PreparedData:

@@ -9,7 +9,7 @@ import paddle
 from simam_repro.data import transforms
 from simam_repro.data.images import FORMATS
 from simam_repro.data.listing import LeftOut, left_out_line, list_images
-from simam_repro.errors import UserError
+from simam_repro.errors import UserError, printable
 from simam_repro.evaluation.metrics import softmax
 from simam_repro.evaluation.trained import Trained
 from simam_repro.models import predict_logits
@@ -30,7 +30,7 @@ def find_images(paths) -> list[Path]:
             if not inside:
                 raise UserError(f"{path} holds no image file ({', '.join(FORMATS)})")
             if line := left_out_line(left_out.describe()):
-                print(f"{path}: {line}", file=sys.stderr)
+                print(printable(f"{path}: {line}"), file=sys.stderr)
             found += inside
         elif path.is_file():
             found.append(path)

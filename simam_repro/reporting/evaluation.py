@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simam_repro.errors import printable
 from simam_repro.evaluation import Trained
 from simam_repro.reporting.figures import plot_confusion
 from simam_repro.reporting.visualdl import log_figure
@@ -62,12 +63,12 @@ def evaluation_table(evaluation: dict) -> str:
     lines += ["", *_class_lines(evaluation)]
     if evaluation["data"]["stand_in"]:
         lines += ["", STAND_IN_NOTE[0].upper() + STAND_IN_NOTE[1:] + "."]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _class_lines(evaluation: dict) -> list[str]:
     """Accuracy of each class, and what it is most often taken for."""
-    classes, matrix = evaluation["classes"], np.array(evaluation["confusion_matrix"])
+    classes, matrix = [*map(printable, evaluation["classes"])], np.array(evaluation["confusion_matrix"])
     width = max(len("class"), *map(len, classes))
     lines = [f"  {'class':{width}s}  right  of     share  mostly taken for"]
     for label, (name, share) in enumerate(zip(classes, evaluation["per_class_accuracy"])):

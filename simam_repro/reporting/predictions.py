@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 
+from simam_repro.errors import printable
 from simam_repro.storage import write_text
 
 
@@ -16,9 +17,10 @@ def top_classes(probabilities: np.ndarray, classes, top: int) -> list[list[tuple
 
 def prediction_lines(paths, probabilities: np.ndarray, classes, top: int) -> list[str]:
     """A line for each image: its path, then class and probability of the `top` most probable."""
-    width, name_width = max(len(str(path)) for path in paths), max(map(len, classes))
+    paths, classes = [*map(printable, paths)], [*map(printable, classes)]
+    width, name_width = max(map(len, paths)), max(map(len, classes))
     return [
-        f"{str(path):{width}s}  " + "  ".join(f"{name:{name_width}s} {share:6.1%}" for name, share in best)
+        f"{path:{width}s}  " + "  ".join(f"{name:{name_width}s} {share:6.1%}" for name, share in best)
         for path, best in zip(paths, top_classes(probabilities, classes, top))
     ]
 

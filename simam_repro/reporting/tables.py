@@ -1,6 +1,6 @@
 """Plain-text tables from run folders."""
 
-from simam_repro.errors import UserError
+from simam_repro.errors import UserError, printable
 from simam_repro.evaluation.wording import chosen_note
 from simam_repro.runs import STAND_IN_NOTE, RunFolder
 
@@ -20,7 +20,7 @@ ROWS = (
 def summary_line(result: dict) -> str:
     """One run in one line."""
     final, best = result["final"], result["best"]
-    return (
+    return printable(
         f"{result['name']} seed {result['seed']}: final eval accuracy {final['eval_acc']:.2%}, "
         f"best {best['eval_acc']:.2%} at epoch {best['epoch']} of {result['epochs']} "
         f"({result['data']['name']}{', stand-in data' if result['data']['stand_in'] else ''}; "
@@ -44,4 +44,4 @@ def side_by_side(run_dirs) -> str:
     lines += [f"* {'; '.join(sorted(chosen))}. One run each says nothing about a difference."]
     if any(result["data"]["stand_in"] for result in results):
         lines.append(STAND_IN_NOTE[0].upper() + STAND_IN_NOTE[1:] + ".")
-    return "\n".join(lines)
+    return printable("\n".join(lines))

@@ -10,6 +10,7 @@ from simam_repro.config import PROJECT_ROOT, Experiment
 from simam_repro.data import PreparedData, build_loaders, prepare_data
 from simam_repro.data.listing import left_out_line
 from simam_repro.device import out_of_memory_explained, select_device
+from simam_repro.errors import printable
 from simam_repro.locks import locked
 from simam_repro.models import build_model, count_parameters, predict_logits, start_from
 from simam_repro.runs import RunFolder
@@ -102,7 +103,7 @@ def _fit(
     if ranks.first:
         check_batches(experiment.data, data, ranks.size)
         if line := left_out_line(data.left_out):
-            print(f"{data.name}: {line}", file=sys.stderr)
+            print(printable(f"{data.name}: {line}"), file=sys.stderr)
         if resume:
             run.check_data(data.describe())
     share = (ranks.rank, ranks.size)

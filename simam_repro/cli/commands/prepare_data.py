@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 
 from simam_repro import cli
+from simam_repro.errors import printable
 
 
 def main():
@@ -25,10 +26,10 @@ def main():
         f"{data.name}{stand_in}: {len(data.classes)} classes, {len(data.train)} train and {len(data.eval)} eval images"
     )
     if line := left_out_line(data.left_out):
-        print(f"{data.name}: {line}", file=sys.stderr)
+        print(printable(f"{data.name}: {line}"), file=sys.stderr)
     if data.skipped:
-        print(f"left out {len(data.skipped)} damaged: {', '.join(data.skipped)}")
+        print(printable(f"left out {len(data.skipped)} damaged: {', '.join(data.skipped)}"))
     print(f"{len(loaders.train)} and {len(loaders.eval)} batches of {experiment.data.batch_size}")
     train, evaluation = (Counter(split.labels.tolist()) for split in (data.train, data.eval))
     for label, name in enumerate(data.classes):
-        print(f"  {name:16s} {train[label]:6d} {evaluation[label]:6d}")
+        print(f"  {printable(name):16s} {train[label]:6d} {evaluation[label]:6d}")
