@@ -6,6 +6,7 @@ import io
 import lzma
 import tarfile
 import threading
+import time
 import urllib.request
 import zipfile
 from urllib.error import URLError
@@ -307,6 +308,38 @@ def test_headers_that_would_fill_the_memory_are_not_read(tmp_path, kind):
     path = tmp_path / "set.tar.gz"
     path.write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(header.size) + bytes(1024)))
     assert "a header of 2097152 bytes" in refusal(members, path)
+
+
+def pax(records: bytes) -> bytes:
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, len(records)
+    return header.tobuf(tarfile.GNU_FORMAT) + records + bytes(-len(records) % 512)
+
+
+def record(key: str, value: str) -> bytes:
+    text = f" {key}={value}\n".encode()
+    length = len(text) + next(n for n in range(1, 9) if len(str(len(text) + n)) == n)
+    return str(length).encode() + text
+
+
+OLD_SPARSE = tarfile.TarInfo("set/a.jpg")
+OLD_SPARSE.type = tarfile.GNUTYPE_SPARSE
+PLAIN = tarfile.TarInfo("set/a.jpg").tobuf(tarfile.GNU_FORMAT)
+SLOW_TAR = {
+    "a megabyte of digits": pax(b"1" * 2**20) + PLAIN,
+    "an old table of holes": OLD_SPARSE.tobuf(tarfile.GNU_FORMAT),
+    "a table of holes, 0.0": pax(record("GNU.sparse.size", "9")) + PLAIN,
+    "a table of holes, 0.1": pax(record("GNU.sparse.map", ",".join(["1"] * 6000))) + PLAIN,
+    "a table of holes, 1.0": pax(record("GNU.sparse.major", "1") + record("GNU.sparse.minor", "0")) + PLAIN,
+}
+
+
+@pytest.mark.parametrize("content", SLOW_TAR.values(), ids=SLOW_TAR.keys())
+def test_headers_that_would_take_minutes_are_refused_in_seconds(tmp_path, content):
+    (tmp_path / "set.tar.gz").write_bytes(gzip.compress(content + bytes(1024)))
+    begin = time.monotonic()
+    assert "set.tar.gz is not a readable" in refusal(members, tmp_path / "set.tar.gz")
+    assert time.monotonic() - begin < 5
 
 
 def test_long_names_of_either_format_are_read(tmp_path):

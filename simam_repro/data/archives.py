@@ -30,7 +30,9 @@ from simam_repro.storage import atomic_path, checksum, remove_leftovers
 MAX_MEMBERS = 200_000
 MAX_MEMBER_BYTES = 256 * 2**20
 MAX_TOTAL_BYTES = 4 * 2**30
-MAX_HEADER_BYTES = 2**20  # what tar says about one member (a long name); tarfile reads it whole
+# What tar says about one member (a long name, attributes). tarfile reads it whole, and before Python 3.11.10 and 3.12.6
+# takes a time for it that grows with the square of its length: hours for a megabyte of digits, a second for this.
+MAX_HEADER_BYTES = 2**14
 _CHUNK = 2**20
 _WINDOWS = 0  # the system that packed an entry of a zip; some packers there write backslashes between folders
 
@@ -235,7 +237,8 @@ def _check_rest(stream) -> None:
 
 
 class _TarInfo(tarfile.TarInfo):
-    """Refuses what tarfile takes for an end but the mark of it, and headers about headers too long to be read whole."""
+    """Refuses what tarfile takes for an end but the mark of it, headers about headers too long to be read whole, and
+    files with holes, whose tables may have millions of entries (no image has holes)."""
 
     _ABOUT = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
               tarfile.GNUTYPE_LONGLINK)  # fmt: skip
@@ -251,6 +254,12 @@ class _TarInfo(tarfile.TarInfo):
         if info.type in cls._ABOUT and info.size > MAX_HEADER_BYTES:
             raise OSError(f"a header of {info.size} bytes")
         return info
+
+    def _refuse_holes(self, *_):
+        raise OSError(f"{self.name!r} is a file with holes (tar --sparse)")
+
+    # tarfile's four ways to read a table of holes.
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_holes
 
 
 def _limited(entries, archive: Path) -> Iterator[Member]:
