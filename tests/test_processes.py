@@ -1,11 +1,13 @@
 """Training in several processes (gloo, on a CPU): the same batches, one writer, and one end for all."""
 
+import contextlib
 import importlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,10 +22,13 @@ from simam_repro.cli import launch
 from simam_repro.config import load_config
 from simam_repro.data import prepare_data
 from simam_repro.data.loaders import EpochSampler
+from simam_repro.errors import LostRank
+from simam_repro.locks import locked
 from simam_repro.runs import RunFolder
 from simam_repro.storage import read_json
 from simam_repro.training import fit
 from simam_repro.training.checkpoints import STATE, WEIGHTS
+from simam_repro.training.meeting import Meeting
 
 # 4 epochs of 3 steps on 10 images, 4 a batch, a checkpoint after each step; 6 images to evaluate on.
 CONFIGS = ROOT / "configs"
@@ -122,7 +127,7 @@ def children(process: int) -> list[int]:
 
 
 def start(run_dir, *arguments):
-    """The training, and its ranks' process numbers once `steps` more steps are saved."""
+    """The training, and its ranks' process numbers once two more steps are saved."""
     command = [sys.executable, ROOT / "scripts" / "train.py", *SHORT, "--run-dir", run_dir, *arguments]
     process = subprocess.Popen(
         [str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -132,8 +137,7 @@ def start(run_dir, *arguments):
     while saved_step(run_dir) < before + 2:
         assert time.monotonic() < end and process.poll() is None, process.communicate()
         time.sleep(0.01)
-    (launcher,) = children(process.pid)
-    return process, children(launcher)
+    return process, children(process.pid)
 
 
 def saved_step(run_dir) -> int:
@@ -173,6 +177,80 @@ def kill_one(run_dir):
 def test_when_one_is_killed_all_stop(tmp_path):
     kill_one(tmp_path / "run")
     assert_refused(train(tmp_path / "run", "--resume", "--nproc", "1"), "--nproc 2")
+
+
+def listening(process: int) -> set[str]:
+    """The addresses at which a process waits for others, as in /proc/net/tcp: hexadecimal, 0100007F is loopback."""
+    sockets = set()
+    for file in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            sockets.add(os.readlink(file))
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets}
+
+
+def test_one_machine_needs_no_name_and_no_address_and_the_ranks_die_with_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "nowhere.invalid")
+    process, ranks = start(tmp_path / "run")
+    settings = Path(f"/proc/{ranks[0]}/environ").read_bytes().split(b"\0")
+    assert b"GLOO_SOCKET_IFNAME=lo" in settings and not any(line.startswith(b"MASTER_ADDR") for line in settings)
+    assert listening(ranks[0]) <= {"0100007F"} and listening(ranks[1]) <= {"0100007F"}
+    process.kill()
+    process.wait()
+    assert_gone(ranks)
+    process.stdout.close()
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_what_all_processes_of_a_job_are_told_at_once_saves_a_checkpoint(tmp_path):
+    process, ranks = start(tmp_path / "run")
+    for number in (process.pid, *ranks):
+        os.kill(number, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and "to continue: " in errors and "Traceback" not in errors, errors
+    assert_gone(ranks)
+    assert saved_step(tmp_path / "run") >= 2
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_rank_that_is_told_to_stop_is_not_said_to_lack_memory(tmp_path):
+    process, ranks = start(tmp_path / "run")
+    os.kill(ranks[1], signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and "terminated by SIGTERM" in errors and "memory" not in errors, errors
+    assert "to continue: " in errors
+
+
+def test_ranks_wait_for_each_other_and_not_for_the_dead(tmp_path):
+    first, second = Meeting(tmp_path / "meeting", 2), Meeting(tmp_path / "meeting", 2)
+    came = []
+
+    def late():
+        time.sleep(0.2)
+        came.append(True)
+        second.wait(1)
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    first.wait(0)
+    assert came
+    thread.join()
+    threading.Timer(0.1, second.give_up).start()
+    with pytest.raises(LostRank):
+        first.wait(0)
+
+
+@pytest.mark.slow
+def test_a_rank_that_stands_still_for_longer_than_gloo_waits_is_waited_for(whole, tmp_path, monkeypatch):
+    process, ranks = start(tmp_path / "run")
+    os.kill(ranks[0], signal.SIGSTOP)
+    time.sleep(70)
+    os.kill(ranks[0], signal.SIGCONT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert f"process 0 (PID {ranks[0]}) is late" in errors
+    assert kill_test.differences(kill_test.outcome(whole.path), kill_test.outcome(tmp_path / "run")) == []
 
 
 @pytest.mark.slow

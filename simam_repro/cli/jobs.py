@@ -83,7 +83,7 @@ class Job:
             # A session of its own: Ctrl-C in the terminal reaches the sweep, which stops each process once.
             self.process = subprocess.Popen(
                 command, cwd=PROJECT_ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=end_with_parent,
+                start_new_session=True, preexec_fn=end_with_parent(),
             )  # fmt: skip
 
     def ended(self) -> bool:

@@ -1,29 +1,35 @@
-"""`train.py --nproc N`: N processes of rank.py by way of paddle.distributed.launch, watched by this one.
+"""`train.py --nproc N`: N processes of rank.py, started and watched by this one.
 
-The launcher gives each process its rank, its log and, on GPUs, its GPU, and stops all when one dies. It knows nothing
-of checkpoints, though: it sends SIGTERM three times in half a second. So Ctrl-C and SIGTERM go from here to the
-processes themselves, each signal once; they save a checkpoint together and leave.
+Each has its rank and, on GPUs, its GPU. The first one's output is the command's; what the others say is shown when
+they fail. Signals go from here to all of them, each once; they save a checkpoint together and leave. None outlives
+this process, however it ends.
 """
 
 import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from simam_repro.cli.process import THREADS, processors
 from simam_repro.errors import RunError, UserError
 from simam_repro.locks import locked
+from simam_repro.signals import SAME_SIGNAL_SECONDS
 
 RANK = Path(__file__).with_name("rank.py")
 TASK, CONFIG, FAILURE = "task.json", "experiment.yaml", "failure.json"
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 ERRORS = {"UserError": UserError, "RunError": RunError}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# How long the others may take to leave when one has failed, and to come when the others wait before that is said.
+GRACE_SECONDS, LATE_SECONDS = 10.0, 60.0
+JOINED = 2  # how often a rank has come to the meeting when it is connected to the others
 
 
 def automatic_nproc(device: str) -> int:
@@ -37,7 +43,7 @@ def train_in_processes(nproc: int, experiment, run, data, *, resume=False, overw
     """`simam_repro.training.fit(experiment, run.path, ...)` in `nproc` processes; returns when it is done.
 
     What is wrong with the input is said before any is started. What the first process prints appears here.
-    SIGINT and SIGTERM act when all processes have stopped.
+    SIGINT, SIGTERM and SIGHUP act when all processes have stopped, with a checkpoint saved; a second one kills them.
 
     Args:
         data: the experiment's, prepared.
@@ -46,6 +52,7 @@ def train_in_processes(nproc: int, experiment, run, data, *, resume=False, overw
     """
     from simam_repro.device import wants_gpu
     from simam_repro.training import check_batches, check_start
+    from simam_repro.training.meeting import Meeting
 
     with locked(run.path):
         check_start(experiment, run, nproc, resume=resume, overwrite=overwrite)
@@ -55,102 +62,151 @@ def train_in_processes(nproc: int, experiment, run, data, *, resume=False, overw
         folder = Path(folder)
         (folder / CONFIG).write_text(experiment.to_yaml(), encoding="utf-8")
         (folder / TASK).write_text(json.dumps(task))
-        with open(folder / "launch.log", "w") as log:
-            launcher = subprocess.Popen(
-                [
-                    sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(nproc),
-                    "--host", "127.0.0.1", "--log_dir", folder, "--log_level", "ERROR", "--enable_gpu_log", "false",
-                    RANK, folder,
-                ],
-                env=_environment(nproc, wants_gpu(experiment.train.device)), stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=end_with_parent,
-            )  # fmt: skip
-        with _signals_passed_on(launcher) as received:
-            _show(launcher, [(folder / "workerlog.0", sys.stdout), (folder / "stderr.0", sys.stderr)])
-        if launcher.returncode:
-            _raise_failure(folder, received)
+        environments = _environments(nproc, wants_gpu(experiment.train.device), folder / "meeting")
+        meeting = Meeting(folder / "meeting", nproc)
+        with _started(folder, environments) as ranks:
+            with _signals_passed_on(ranks, meeting) as received:
+                _watch(ranks, meeting)
+        if any(process.returncode for process in ranks):
+            _raise_failure(folder, [process.returncode for process in ranks], received)
 
 
-def end_with_parent() -> None:
-    """From now on this process gets SIGTERM when its parent dies (on Linux)."""
-    if sys.platform == "linux":
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent(number: int = signal.SIGTERM):
+    """For subprocess' preexec_fn: the new process gets this signal when its parent dies (on Linux)."""
+    parent = os.getpid()
+
+    def ask_for_it():
+        if sys.platform == "linux":
+            LIBC.prctl(PR_SET_PDEATHSIG, number)
+            if os.getppid() != parent:  # dead already
+                os.kill(os.getpid(), number)
+
+    return ask_for_it
 
 
-def _environment(nproc: int, gpu: bool) -> dict:
-    """That of this process without another launcher's settings; its threads are divided among the ranks."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PADDLE_")}
-    environment.setdefault("GLOG_minloglevel", "1")  # who connects to whom
+def _environments(nproc: int, gpu: bool, meeting: Path) -> list[dict]:
+    """Those of the ranks: this process's without another launcher's settings, its threads divided among them."""
+    from simam_repro.training.meeting import VARIABLE
+
+    others = ("PADDLE_", "MASTER_ADDR", "MASTER_PORT", "FLAGS_selected_")
+    common = {key: value for key, value in os.environ.items() if not key.startswith(others)}
+    common.setdefault("GLOG_minloglevel", "1")  # who connects to whom
     for name in THREADS:
-        environment[name] = str(max(int(environment.get(name) or processors()) // nproc, 1))
+        common[name] = str(max(int(common.get(name) or processors()) // nproc, 1))
     if not gpu:
-        environment["PADDLE_DISTRI_BACKEND"] = "gloo"
-        # The launcher insists on a device for each rank where it sees one: numbers that no GPU has.
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(["-1"] * nproc)
-    return environment
+        common["PADDLE_DISTRI_BACKEND"] = "gloo"
+        # By its own name, which may be unknown to it, gloo would look for the machine's address.
+        common.update({"GLOO_SOCKET_IFNAME": name for _, name in socket.if_nameindex() if name in ("lo", "lo0")})
+    master, *endpoints = [f"127.0.0.1:{port}" for port in _free_ports(1 + nproc)]
+    common |= {
+        VARIABLE: str(meeting), "PADDLE_MASTER": master, "PADDLE_TRAINERS_NUM": str(nproc), "PADDLE_NNODES": "1",
+        "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
+    }  # fmt: skip
+    return [
+        common
+        | {"PADDLE_TRAINER_ID": str(rank), "PADDLE_CURRENT_ENDPOINT": endpoint, "PADDLE_RANK_IN_NODE": str(rank)}
+        | ({"FLAGS_selected_gpus": str(rank)} if gpu else {})
+        for rank, endpoint in enumerate(endpoints)
+    ]
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as opened:
+        servers = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
 
 
 @contextmanager
-def _signals_passed_on(launcher: subprocess.Popen):
-    """SIGINT and SIGTERM go to the ranks; gives the list of those received. The launcher never outlives this."""
-    received, usual = [], {}
+def _started(folder: Path, environments: list[dict]):
+    """The ranks as processes; none is left when this ends."""
+    ranks: list[subprocess.Popen] = []
+    try:
+        for rank, environment in enumerate(environments):
+            with open(folder / f"output.{rank}", "wb") as output:
+                own = None if rank == 0 else output
+                ranks.append(
+                    subprocess.Popen(
+                        [sys.executable, RANK, folder],
+                        env=environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=own,
+                        stderr=own,
+                        start_new_session=True,
+                        preexec_fn=end_with_parent(signal.SIGKILL),
+                    )  # fmt: skip
+                )
+        yield ranks
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _signals_passed_on(ranks: list[subprocess.Popen], meeting):
+    """SIGNALS go to the ranks; gives the list of those received."""
+    received, times, usual = [], [], {}
 
     def pass_on(number, frame):
-        received.append(number)
-        ranks = _children(launcher.pid)
+        again = received and number != signal.SIGHUP and time.monotonic() - times[0] > SAME_SIGNAL_SECONDS
+        # Who is still joining waits in Paddle, where no signal is heard, and has nothing to save.
+        deaf = min(meeting.counts) < JOINED
         for process in ranks:
-            os.kill(process, number)
-        if not ranks:  # not started yet
-            launcher.terminate()
+            if again or deaf:
+                process.kill()
+            elif not received:
+                process.send_signal(number)
+        received.append(number)
+        times.append(time.monotonic())
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             usual[number] = signal.signal(number, pass_on)
     try:
         yield received
     finally:
-        if launcher.poll() is None:  # nobody reads what is shown any more
-            launcher.terminate()
-            launcher.wait()
         for number, handler in usual.items():
             signal.signal(number, handler)
 
 
-def _children(process: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    except OSError:
-        return []
+def _watch(ranks: list[subprocess.Popen], meeting) -> None:
+    """Return when all have ended; they do when one has failed. Says who is waited for when that takes long."""
+    counts, changed, told, failed = None, time.monotonic(), LATE_SECONDS, None
+    while any(process.poll() is None for process in ranks):
+        now = time.monotonic()
+        if counts != (counts := meeting.counts.tolist()):
+            changed, told = now, LATE_SECONDS
+        if now - changed > told and min(counts) < max(counts):
+            late = counts.index(min(counts))
+            who = f"process {late} (PID {ranks[late].pid})"
+            print(f"{who} is late: the others have waited for it for {now - changed:.0f} s", file=sys.stderr)
+            told *= 2
+        if failed is None and any(process.returncode for process in ranks):
+            failed = now
+            meeting.give_up()
+        if failed is not None and now - failed > GRACE_SECONDS:
+            for process in ranks:
+                process.kill()
+        time.sleep(0.05)
 
 
-def _show(launcher: subprocess.Popen, streams) -> None:
-    """Copy what is appended to files to streams until the launcher ends: [(file, stream)]."""
-    shown = dict.fromkeys((path for path, _ in streams), 0)
-    running = True
-    while running:
-        running = launcher.poll() is None
-        if running:
-            time.sleep(0.1)
-        for path, stream in streams:
-            if path.exists():
-                with open(path, "rb") as file:
-                    file.seek(shown[path])
-                    content = file.read()
-                shown[path] += len(content)
-                stream.buffer.write(content)
-                stream.flush()
-
-
-def _raise_failure(folder: Path, received: list[int]) -> None:
+def _raise_failure(folder: Path, codes: list[int], received: list[int]) -> None:
     """Raise what the rank raised that failed first, or let the signal act that stopped all."""
-    if not (folder / FAILURE).is_file():
-        if received:
-            signal.raise_signal(received[0])
-        for told in sorted(folder.glob("stderr.[1-9]*")) or [folder / "launch.log"]:
-            print(told.read_text(errors="replace"), end="", file=sys.stderr)
-        raise RunError("a process of this run was killed, perhaps for want of memory; continue with --resume")
-    failure = json.loads((folder / FAILURE).read_text())
-    if failure["kind"] not in ERRORS:
+    if (folder / FAILURE).is_file():
+        failure = json.loads((folder / FAILURE).read_text())
+        if failure["kind"] in ERRORS:
+            raise ERRORS[failure["kind"]](failure["message"])
         print(failure["message"], end="", file=sys.stderr)
         raise RunError(f"process {failure['rank']} of this run failed, see above")
-    raise ERRORS[failure["kind"]](failure["message"])
+    # A signal that a rank has got from elsewhere stops all of them, too.
+    stopped = [number for number in SIGNALS if {128 + number, -number} & set(codes)]
+    for number in received or stopped:
+        signal.raise_signal(number)
+    rank, code = next(
+        ((rank, code) for rank, code in enumerate(codes) if code < 0), (codes.index(max(codes)), max(codes))
+    )
+    for output in sorted(folder.glob("output.[1-9]*")):
+        print(output.read_text(errors="replace"), end="", file=sys.stderr)
+    how = f"ended with exit code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+    why = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+    raise RunError(f"process {codes.index(code)} of this run {how}{why}; continue with --resume")

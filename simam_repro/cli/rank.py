@@ -1,7 +1,8 @@
-"""One of the processes of `train.py --nproc N`, started by way of launch.py: python rank.py FOLDER."""
+"""One of the processes of `train.py --nproc N`, started by launch.py: python rank.py FOLDER."""
 
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -41,18 +42,15 @@ def note_failure(folder: Path, rank: int, error: BaseException) -> None:
 
 if __name__ == "__main__":
     folder, rank = Path(sys.argv[1]), int(os.environ["PADDLE_TRAINER_ID"])
-    # The launcher puts both streams into one log; the terminal of the first rank is shown, and has two.
-    sys.stderr.flush()
-    os.dup2(os.open(folder / f"stderr.{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), sys.stderr.fileno())
-    launch.end_with_parent()
     cli.prepare_process()
-    if os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":  # see launch.py
-        os.environ.pop("FLAGS_selected_gpus", None)
+    cli.outlast_readers()
     try:
         with disk_explained():
             main(folder)
-    except (KeyboardInterrupt, cli.Terminated):
-        sys.exit(1)  # asked to: there is nothing to tell
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except cli.Terminated as error:
+        sys.exit(128 + error.number)
     except Exception as error:
         note_failure(folder, rank, error)
         sys.exit(1)

@@ -58,7 +58,8 @@ def fit(
     """Train `experiment` into `run_dir`; returns the content of its result.json.
 
     SIGINT and SIGTERM take effect after the current step, with a checkpoint saved; a second one takes effect at once.
-    Under `paddle.distributed.launch` each of the processes calls this, they share each batch, and the first writes.
+    Each of the processes of a `paddle.distributed.launch`, or of cli/launch.py, calls this: they share each batch, and
+    the first writes.
 
     Args:
         data: the experiment's, from `prepare_data`; None: it is prepared here.
@@ -164,6 +165,7 @@ def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder:
     remaining = experiment.train.epochs - len(recorder.records)
     if not remaining:
         return
+    ranks.wait()  # for the first, which has written: what follows asks gloo, which is impatient
     images = paddle.static.InputSpec([None, 3, size, size], "float32", "images")
     if experiment.train.to_static:
         paddle.jit.to_static(network, input_spec=[images], full_graph=True)

@@ -9,6 +9,8 @@ weights, statistics and sums, so the first can write them for all.
 
 import contextlib
 import io
+import os
+import socket
 from dataclasses import dataclass
 from typing import Callable
 
@@ -17,6 +19,7 @@ import paddle
 from paddle import distributed
 
 from simam_repro.errors import LostRank
+from simam_repro.training.meeting import Meeting, meeting_of_environment
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    meeting: Meeting | None = None
 
     @property
     def first(self) -> bool:
@@ -37,6 +41,7 @@ class Ranks:
         if self.size == 1:
             return values
         tensor = paddle.to_tensor(values)
+        self.meet()
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX if largest else distributed.ReduceOp.SUM)
         return tensor.numpy()
 
@@ -48,8 +53,13 @@ class Ranks:
         return float(total / weights)
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Until all are here and see what each has written to memory."""
         self.total([0.0])
+
+    def meet(self) -> None:
+        """Before a call of `distributed`, which may not wait for long: until all are here."""
+        if self.meeting:
+            self.meeting.wait(self.rank)
 
     @contextlib.contextmanager
     def first_before_others(self):
@@ -62,12 +72,26 @@ class Ranks:
 
 
 def join_ranks() -> Ranks:
-    """The ranks that Paddle's environment (set by `paddle.distributed.launch`) tells of, able to talk to each other."""
+    """The ranks that Paddle's environment (see cli/launch.py) tells of, able to talk to each other."""
     environment = distributed.ParallelEnv()
-    if environment.nranks > 1:
+    size = max(environment.nranks, 1)
+    ranks = Ranks(environment.rank, size, meeting_of_environment(size) if size > 1 else None)
+    if size > 1:
+        ranks.meet()
         with flags_not_listed():
             distributed.init_parallel_env()
-    return Ranks(environment.rank, max(environment.nranks, 1))
+        if ranks.meeting and ranks.first:
+            _close_to_other_machines(int(os.environ["PADDLE_MASTER"].rpartition(":")[2]))
+    return ranks
+
+
+def _close_to_other_machines(port: int) -> None:
+    """Paddle's rendezvous listens on all addresses. All who should come are there: put a socket for nobody in place."""
+    for number in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(number))) as found:
+            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and found.getsockname()[1] == port:
+                with socket.create_server(("127.0.0.1", 0)) as loopback:
+                    os.dup2(loopback.fileno(), int(number), inheritable=False)
 
 
 def flags_not_listed():
@@ -110,7 +134,7 @@ class SharedStatistics(paddle.callbacks.Callback):
 
     def __init__(self, network, ranks: Ranks):
         super().__init__()
-        self.size = ranks.size
+        self.ranks = ranks
         self.statistics = [tensor for tensor in network.state_dict().values() if tensor.stop_gradient]
 
     @paddle.no_grad()
@@ -118,8 +142,9 @@ class SharedStatistics(paddle.callbacks.Callback):
         if not self.statistics:
             return
         together = paddle.concat([tensor.flatten() for tensor in self.statistics])
+        self.ranks.meet()
         distributed.all_reduce(together)
-        pieces = paddle.split(together / self.size, [tensor.size for tensor in self.statistics])
+        pieces = paddle.split(together / self.ranks.size, [tensor.size for tensor in self.statistics])
         for tensor, piece in zip(self.statistics, pieces):
             paddle.assign(piece.reshape(tensor.shape), tensor)
 
@@ -133,6 +158,6 @@ def lost_rank_explained():
         if not any(word in str(error).lower() for word in ("gloo", "nccl")):
             raise
         raise LostRank(
-            "another process of this run has died, perhaps for want of memory. The last checkpoint is kept; "
+            "another process of this run has died, or did not answer in time. The last checkpoint is kept; "
             "continue with --resume"
         ) from error
