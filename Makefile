@@ -164,7 +164,7 @@ data-cifar: $(READY)  ## find or download, verify and unpack CIFAR-10
 	$(PY) scripts/prepare_data.py -c configs/alexnet.yaml $(ARGS)
 
 visualdl: $(READY)  ## serve the curves of runs/ (RUNS=folder, PORT=8040)
-	$(VENV)/bin/visualdl --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
+	$(PY) scripts/show_curves.py $(call quoted,$(RUNS)) --port $(PORT) $(ARGS)
 
 bench: $(READY)  ## measure speed and memory, with PyTorch beside it if BENCH_TORCH_PYTHON names one (45 minutes)
 	$(PY) benchmarks/bench.py $(ARGS)

@@ -77,7 +77,7 @@ def outcome(run_dir) -> dict:
             tag: [(point.id, None if tag.startswith("speed/") else point.value) for point in values]
             for tag, values in points.items()
         },
-        "visualdl images": sorted(reader.get_tags()["image"]),
+        "visualdl images": sorted(reader.get_tags().get("image", [])),
         "predictions": digest(vars(run.read_predictions())),
         "result": {key: value for key, value in run.read_result().items() if key not in SPEEDS},
         "files": sorted(

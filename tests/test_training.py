@@ -196,9 +196,13 @@ def test_visualdl_holds_the_numbers_of_the_metrics(trained):
         assert np.allclose([value for _, value in points], [record[key] for record in records], rtol=1e-6)
     (log,) = run.visualdl.glob("*.log")
     reader = LogReader(file_path=str(log))
-    assert len(reader.get_tags()["image"]) == 8
-    assert "allow_miniature: true" in reader.get_data("text", "config")[0].text.encoded_text_string
-    assert "hyper_parameters" in reader.get_tags()
+    config = reader.get_data("text", "config")[0].text.encoded_text_string
+    assert config.startswith("```yaml\n") and "\n  allow_miniature: true\n" in config and config.endswith("\n```")
+    ((named,),) = [reader.get_data("hyper_parameters", tag) for tag in reader.get_tags()["hyper_parameters"]]
+    keys = {item.name for item in named.hparam.hparamInfos}
+    assert {"seed", "data/batch_size", "optim/learning_rate", "train/epochs"} <= keys and not any(
+        "." in key for key in keys
+    )
 
 
 def test_label_smoothing_is_the_originals_loss(root, tmp_path, monkeypatch):

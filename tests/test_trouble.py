@@ -151,7 +151,7 @@ def test_other_errors_are_no_lack_of_memory(error):
 
 def test_visualdl_reads_while_training_writes(tmp_path):
     """A reader at any moment sees whole records only: all that were written, none of them half."""
-    writer = open_log(tmp_path, "shared")
+    writer = open_log(tmp_path)
     (log,) = tmp_path.glob("*.log")
     for step in range(1, 30):
         writer.add_scalar("a", 1.0 * step, step)
@@ -164,7 +164,7 @@ def test_visualdl_reads_while_training_writes(tmp_path):
 
 def test_visualdl_bears_a_torn_record(tmp_path):
     """What a kill in the middle of a write leaves, until the run is resumed."""
-    with open_log(tmp_path, "torn") as writer:
+    with open_log(tmp_path) as writer:
         writer.add_scalar("a", 1.0, 1)
         size = writer.flush()
         writer.add_scalar("a", 2.0, 2)

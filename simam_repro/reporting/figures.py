@@ -12,6 +12,7 @@ from simam_repro.errors import UserError
 from simam_repro.evaluation import Trained, confusion_matrix, predict_images, softmax
 from simam_repro.reporting.curves import plot_curves
 from simam_repro.reporting.style import new_figure, save_figure, set_title
+from simam_repro.reporting.visualdl import log_figure
 from simam_repro.runs import RUN_FIGURES, RunFolder
 from simam_repro.storage import remove_temporaries
 
@@ -43,6 +44,7 @@ def write_figures(run_dir, data: PreparedData | None = None) -> None:
     indices = [positions[str(sample)] for sample in predictions.sample_ids[chosen]]
     probabilities = softmax(predictions.logits_best[chosen])
     plot_predictions(data, indices, probabilities, size, grid)
+    log_figure(run, "predictions", grid)
 
     matrix = confusion_matrix(predictions.labels, predictions.logits_best.argmax(axis=1), len(data.classes))
     plot_confusion(matrix, data.classes, confusion, stand_in=data.stand_in)

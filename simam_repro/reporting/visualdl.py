@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from simam_repro.runs import RunFolder
-from simam_repro.training.visualdl_log import open_log
 
 
 def log_image(run: RunFolder, tag: str, image: np.ndarray, step: int = 0) -> None:
@@ -15,6 +14,8 @@ def log_image(run: RunFolder, tag: str, image: np.ndarray, step: int = 0) -> Non
     A run that was trained without a log (`logging.visualdl: false`) gets none now.
     """
     if run.visualdl.is_dir():
+        from simam_repro.training.visualdl_log import open_log
+
         with open_log(run.visualdl) as writer:
             writer.add_image(tag.replace("%", "_"), image, step=step)  # VisualDL refuses % in a tag
 

@@ -43,7 +43,6 @@ from simam_repro.training.parallel import (
 )  # fmt: skip
 from simam_repro.training.recorder import Recorder
 from simam_repro.training.stopping import DeferredSignals
-from simam_repro.training.visualdl_log import VisualDLLog
 
 ON_FULL_DISK = (
     "The last checkpoint and all results so far are intact; free some space (earlier runs, data/archives), then "
@@ -185,6 +184,8 @@ def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder:
         weigh_by_share(objective, network, ranks, lambda: recorder.batch_images)
         callbacks.append(SharedStatistics(network, ranks))
     if ranks.first and experiment.logging.visualdl:
+        from simam_repro.training.visualdl_log import VisualDLLog
+
         log = VisualDLLog(run, experiment, recorder, state.get("visualdl_bytes"))
         callbacks.append(log)
     with DeferredSignals(watched=ranks.size > 1) as signals:

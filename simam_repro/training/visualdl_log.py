@@ -1,15 +1,14 @@
-"""The VisualDL log of a run: scalars per epoch and per step, sample images, config, hparams."""
+"""The VisualDL log of a run: scalars per epoch and per step, config, hparams. Figures are added when they are drawn."""
 
 import os
 import struct
 import time
 from pathlib import Path
 
-import numpy as np
 import paddle
-import visualdl
 
 from simam_repro.training.recorder import Recorder
+from simam_repro.visualdl_import import visualdl
 
 EPOCH_TAGS = {
     "train/loss": "train_loss",  # the objective, label smoothing included
@@ -23,10 +22,9 @@ EPOCH_TAGS = {
 STEP_LOSS, STEP_LR = "step/train_loss", "step/learning_rate"
 HPARAMS = (
     "seed", "data.dataset", "data.image_size", "data.batch_size", "model.backbone",
-    "optim.name", "optim.learning_rate", "optim.weight_decay", "optim.schedule",
+    "model.attention.", "optim.name", "optim.learning_rate", "optim.weight_decay", "optim.schedule",
     "train.epochs", "train.label_smoothing",
 )  # fmt: skip
-SAMPLES = 8
 
 
 class _LogFile:
@@ -59,9 +57,10 @@ class _LogFile:
 
 
 class _Log(visualdl.LogWriter):
-    def __init__(self, path: Path, display_name: str):
+    def __init__(self, path: Path):
         self._path = path
-        super().__init__(logdir=str(path.parent), display_name=display_name)
+        # Without a display name VisualDL shows the folder, which no two runs share (of one name it shows one run).
+        super().__init__(logdir=str(path.parent))
 
     def _get_file_writer(self):
         if self._file_writer is None:
@@ -75,8 +74,8 @@ class _Log(visualdl.LogWriter):
         self._file_writer.close()
 
 
-def open_log(folder, name: str = "", size: int | None = None) -> _Log:
-    """A writer that continues the log in `folder`, or starts it under the display name `name`.
+def open_log(folder, size: int | None = None) -> _Log:
+    """A writer that continues the log in `folder`, or starts it.
 
     VisualDL shows one file of a folder, the newest: a second one would hide the first.
 
@@ -87,7 +86,7 @@ def open_log(folder, name: str = "", size: int | None = None) -> _Log:
     path = logs[-1] if logs else Path(folder) / f"vdlrecords.{int(time.time()):010d}.log"
     if size is not None and path.exists():
         os.truncate(path, min(size, path.stat().st_size))
-    return _Log(path, name)
+    return _Log(path)
 
 
 class VisualDLLog(paddle.callbacks.Callback):
@@ -98,19 +97,11 @@ class VisualDLLog(paddle.callbacks.Callback):
         self.run, self.experiment, self.recorder, self.size = run, experiment, recorder, size
 
     def on_train_begin(self, logs=None):
-        name = f"{self.experiment.name} seed {self.experiment.seed}"
-        self.writer = open_log(self.run.visualdl, name, self.size)
+        self.writer = open_log(self.run.visualdl, self.size)
         if self.size is not None:  # resumed: the log has the rest
             return
-        flat = self.experiment.to_flat()
-        shown = [key for key in flat if key in HPARAMS or key.startswith("model.attention.")]
-        values = {key: str(flat[key]) if isinstance(flat[key], list) else flat[key] for key in shown}
-        self.writer.add_hparams(values, [self._tag(tag) for tag in EPOCH_TAGS])
-        self.writer.add_text("config", self.experiment.to_yaml(), step=0)
-        split = self.recorder.loaders.data.train
-        for position, index in enumerate(split.spread(SAMPLES)):
-            image = np.asarray(split.images[index])
-            self.writer.add_image(f"samples/{position}_{split.ids[index]}".replace("%", "_"), image, step=0)
+        self.writer.add_hparams(hparams(self.experiment), [self._tag(tag) for tag in EPOCH_TAGS])
+        self.writer.add_text("config", f"```yaml\n{self.experiment.to_yaml()}```", step=0)  # shown as Markdown
 
     def on_train_batch_end(self, step, logs=None):
         if self.recorder.step % self.experiment.logging.step_interval == 0:
@@ -132,3 +123,10 @@ class VisualDLLog(paddle.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.writer.close()
+
+
+def hparams(experiment) -> dict:
+    """What runs are compared by. The page takes a dot in a key for a path, so they have slashes."""
+    named = {key: value for key, value in experiment.to_flat().items() if key.startswith(HPARAMS) and value is not None}
+    # VisualDL takes numbers and texts.
+    return {key.replace(".", "/"): value if type(value) in (int, float) else str(value) for key, value in named.items()}

@@ -4,8 +4,8 @@ from importlib import import_module
 
 from simam_repro import cli
 
-# A sweep starts processes that compute, and leaves their environment to them.
-COMPUTE_ELSEWHERE = {"sweep"}
+# A sweep starts processes that compute, and leaves their environment to them; curves are only shown.
+COMPUTE_ELSEWHERE = {"sweep", "show_curves"}
 
 
 def run_command(name: str) -> None:
