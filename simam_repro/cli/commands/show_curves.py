@@ -4,6 +4,7 @@ The page asks no other server for anything, and nothing is reported to anybody.
 """
 
 import argparse
+import os
 import socket
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def build_app(runs: Path, host: str, port: int):
     from visualdl.server.app import create_app
     from visualdl.server.args import ParseArgs
 
-    app = create_app(ParseArgs(logdir=[str(runs)], host=host, port=port, telemetry=False))
+    os.chdir(runs)  # what VisualDL calls the runs are the paths below here
+    app = create_app(ParseArgs(logdir=["."], host=host, port=port, telemetry=False))
 
     @app.after_request
     def keep_to_this_machine(response):
