@@ -1,6 +1,10 @@
 """The compiled SimAM against the plain layer, and what happens where it cannot be compiled."""
 
+import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -311,3 +315,45 @@ def test_a_library_that_does_not_load(fused, tmp_path):
     done = attempt(tmp_path)
     assert done.stdout == "plain True\n"
     one_line_about(done, "plain layer")
+
+
+@pytest.mark.slow
+def test_a_project_whose_path_has_spaces(fused, tmp_path):
+    project = tmp_path / "my project"
+    project.mkdir()
+    (project / "env").symlink_to(sys.prefix)
+    python = project / "env" / Path(sys.executable).relative_to(sys.prefix)
+    done = run([python, "-c", TRY, project / "cache"], env={"PYTHONPATH": str(ROOT)})
+    assert done.stdout == "loaded True\n", done.stderr
+    assert len(list(project.rglob("*.so"))) == 1
+
+
+def session(leader: int) -> set[int]:
+    """The processes of a session."""
+    found = set()
+    for process in (path for path in Path("/proc").iterdir() if path.name.isdecimal()):
+        try:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.add(int(process.name))
+    return found
+
+
+def test_a_killed_build_leaves_no_compiler_at_work(fused, tmp_path):
+    command = [sys.executable, "-c", TRY, str(tmp_path)]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        end = time.monotonic() + 120
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while len(found := set().union(*map(session, map(int, children.read_text().split())))) < 4:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{number}/exe").exists() for number in found):
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -14,7 +14,7 @@ from simam_repro.config import load_config
 from simam_repro.errors import UserError
 from simam_repro.reporting import curves as curves_module
 from simam_repro.reporting import curves_path, plot_curves
-from simam_repro.reporting.predictions import prediction_lines, top_classes
+from simam_repro.reporting.predictions import prediction_line, top_classes
 from simam_repro.runs import RunFolder
 
 CONFIG = ROOT / "configs/caltech_towernet_simam.yaml"
@@ -80,6 +80,20 @@ def test_predict_files_and_folders(run, tmp_path):
     for row, line in zip(rows, done.stdout.splitlines()):
         assert 1 >= float(row["probability_1"]) >= float(row["probability_2"]) >= 0
         assert line.startswith(row["image"]) and row["class_1"] in line and row["class_2"] in line
+
+
+def test_a_damaged_image_among_others_is_named_at_the_end(run, tmp_path):
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (30, 20), "red").save(tmp_path / f"{name}.png")
+    whole = (tmp_path / "b.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
+    for options, code in (([], 1), (["--skip-damaged"], 0)):
+        done = script("predict", run.path, tmp_path, "--csv", tmp_path / "table.csv", *options)
+        assert done.returncode == code and "1 of 3 images" in done.stderr and str(tmp_path / "b.png") in done.stderr
+        assert "Traceback" not in done.stderr
+        shown = [line.split()[0] for line in done.stdout.splitlines()]
+        assert shown == [str(tmp_path / "a.png"), str(tmp_path / "c.png"), "table:"]
+        assert len((tmp_path / "table.csv").read_text().splitlines()) == 3
 
 
 def test_predict_eval_grid(run, tmp_path):
@@ -236,6 +250,7 @@ def test_most_probable_classes_by_hand():
     probabilities = np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]])
     best = top_classes(probabilities, ("a", "b", "c"), 2)
     assert best == [[("b", 0.5), ("c", 0.3)], [("a", 0.4), ("c", 0.4)]]
-    assert prediction_lines(["x.png", "long.png"], probabilities, ("a", "b", "c"), 9) == [
-        "x.png     b  50.0%  c  30.0%  a  20.0%", "long.png  a  40.0%  c  40.0%  b  20.0%",
-    ]  # fmt: skip
+    lines = [
+        prediction_line(path, row, ("a", "b", "c"), 9, 8) for path, row in zip(("x.png", "long.png"), probabilities)
+    ]
+    assert lines == ["x.png     b  50.0%  c  30.0%  a  20.0%", "long.png  a  40.0%  c  40.0%  b  20.0%"]

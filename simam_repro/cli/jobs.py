@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 from simam_repro import cli
-from simam_repro.cli.launch import end_with_parent
 from simam_repro.cli.process import set_threads
 from simam_repro.config import PROJECT_ROOT
 from simam_repro.errors import UserError
 from simam_repro.locks import holder
+from simam_repro.signals import end_with_parent
 from simam_repro.sweeps import SweepRun
 
 WAITING, IN_USE, RUNNING, RESUMED, COMPLETE, FAILED = "waiting", "in use", "running", "resumed", "complete", "failed"
@@ -78,7 +78,7 @@ class Job:
         self.state = RESUMED if self.run.folder.started else RUNNING
         self._began = time.monotonic()
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.log, "a", encoding="utf-8") as log:
+        with open(self.log, "a", encoding="utf-8", errors="backslashreplace") as log:
             print(f"$ {shlex.join(command)}", file=log, flush=True)
             # A session of its own: Ctrl-C in the terminal reaches the sweep, which stops each process once.
             self.process = subprocess.Popen(

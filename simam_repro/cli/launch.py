@@ -5,7 +5,6 @@ they fail. Signals go from here to all of them, each once; they save a checkpoin
 this process, however it ends.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -20,11 +19,10 @@ from pathlib import Path
 from simam_repro.cli.process import THREADS, processors
 from simam_repro.errors import RunError, UserError
 from simam_repro.locks import locked
-from simam_repro.signals import SAME_SIGNAL_SECONDS
+from simam_repro.signals import SAME_SIGNAL_SECONDS, end_with_parent
 
 RANK = Path(__file__).with_name("rank.py")
 TASK, CONFIG, FAILURE = "task.json", "experiment.yaml", "failure.json"
-LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 ERRORS = {"UserError": UserError, "RunError": RunError}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How long the others may take to leave when one has failed, and to come when the others wait before that is said.
@@ -69,19 +67,6 @@ def train_in_processes(nproc: int, experiment, run, data, *, resume=False, overw
                 _watch(ranks, meeting)
         if any(process.returncode for process in ranks):
             _raise_failure(folder, [process.returncode for process in ranks], received)
-
-
-def end_with_parent(number: int = signal.SIGTERM):
-    """For subprocess' preexec_fn: the new process gets this signal when its parent dies (on Linux)."""
-    parent = os.getpid()
-
-    def ask_for_it():
-        if sys.platform == "linux":
-            LIBC.prctl(PR_SET_PDEATHSIG, number)
-            if os.getppid() != parent:  # dead already
-                os.kill(os.getpid(), number)
-
-    return ask_for_it
 
 
 def _environments(nproc: int, gpu: bool, meeting: Path) -> list[dict]:

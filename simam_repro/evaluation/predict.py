@@ -1,5 +1,6 @@
 """What a trained network says about image files."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import paddle
 
 from simam_repro.data import transforms
-from simam_repro.data.images import FORMATS
+from simam_repro.data.images import FORMATS, open_image
 from simam_repro.data.listing import LeftOut, left_out_line, list_images
 from simam_repro.errors import UserError, printable
 from simam_repro.evaluation.metrics import softmax
@@ -47,22 +48,32 @@ def predict_images(trained: Trained, images, batch_size: int | None = None) -> n
         images: an iterable of RGB images (a generator keeps few in memory), at least one.
         batch_size: None: that of the run's config.
     """
+    named = ((None, image) for image in images)
+    return np.stack([row for _, row in _predict(trained, named, batch_size or trained.experiment.data.batch_size)])
+
+
+def predict_files(trained: Trained, paths, damaged: list[UserError]):
+    """Yield (path, class probabilities float64 [C]) for image files in order, a batch at a time.
+
+    Args:
+        damaged: receives what is wrong with each file that cannot be read; such a file is left out.
+    """
+
+    def opened():
+        for path in paths:
+            try:
+                yield path, open_image(path)
+            except UserError as error:
+                damaged.append(error)
+
+    yield from _predict(trained, opened(), trained.experiment.data.batch_size)
+
+
+def _predict(trained: Trained, named_images, batch_size: int):
+    """Yield (name, probabilities) for (name, RGB image)."""
     config = trained.experiment.data
-    batches = _batches(images, config, batch_size or config.batch_size)
-    return softmax(predict_logits(trained.network, batches))
-
-
-def _batches(images, config, batch_size: int):
-    """Yield (float32 tensor [n, 3, S, S],) with n <= batch_size."""
-    pending: list[np.ndarray] = []
-
-    def batch():
-        return (paddle.to_tensor(transforms.normalise(np.stack(pending), config.mean, config.std)),)
-
-    for image in images:
-        pending.append(transforms.eval_image(image, config.image_size))
-        if len(pending) == batch_size:
-            yield batch()
-            pending.clear()
-    if pending:
-        yield batch()
+    seen = ((name, transforms.eval_image(image, config.image_size)) for name, image in named_images)
+    while batch := list(itertools.islice(seen, batch_size)):
+        names, images = zip(*batch)
+        pixels = paddle.to_tensor(transforms.normalise(np.stack(images), config.mean, config.std))
+        yield from zip(names, softmax(predict_logits(trained.network, [(pixels,)])))

@@ -8,10 +8,12 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -56,7 +58,7 @@ def build(cache: Path, paddle_version: str) -> Path:
 
 
 def _key(paddle_version: str) -> str:
-    sources = [path.read_text() for path in (SOURCE, *HEADERS)]
+    sources = [path.read_text(encoding="utf-8") for path in (SOURCE, *HEADERS)]
     parts = [*sources, *FLAGS, paddle_version, platform.python_version(), _processor()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -71,22 +73,50 @@ def _processor() -> str:
 
 def _compile(folder: Path, library: Path, log: Path) -> None:
     print("SimAM: compiling the fused operator, once (about 20 s)", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        try:
-            done = subprocess.run(
-                [sys.executable, __file__, str(SOURCE), scratch], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                text=True, errors="replace", timeout=TIMEOUT_S,
-            )  # fmt: skip
-            compiled, output = done.returncode == 0, done.stdout
-        except subprocess.TimeoutExpired:
-            compiled, output = False, f"no end after {TIMEOUT_S} s"
-        if compiled:
-            os.replace(Path(scratch) / NAME / f"{NAME}.so", library)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, _without_spaces(Path(scratch)) as (place, python):
+        for path in (SOURCE, *HEADERS):
+            shutil.copy(path, place)
+        output = _run([python, __file__, place / SOURCE.name, place])
+        if output is None:
+            shutil.copy(place / NAME / f"{NAME}.so", Path(scratch) / library.name)
+            os.replace(Path(scratch) / library.name, library)
         else:
-            log.write_text(output)
+            log.write_text(output, encoding="utf-8")
+
+
+@contextmanager
+def _without_spaces(scratch: Path):
+    """(folder to build in, Python to build with) by paths that have no space: Paddle's tools take one for an end."""
+    if not any(" " in str(path) for path in (scratch, sys.executable)):
+        yield scratch, sys.executable
+        return
+    with tempfile.TemporaryDirectory(prefix="simam_repro-") as place:
+        prefix, python = Path(place) / "env", Path(sys.executable)
+        prefix.symlink_to(sys.prefix)
+        yield Path(place), prefix / python.relative_to(sys.prefix) if python.is_relative_to(sys.prefix) else python
+
+
+def _run(command: list) -> str | None:
+    """None when the program succeeds, else what it says. It and the compilers that it starts never outlive this."""
+    from simam_repro.signals import end_with_parent  # not there where this is run as a program
+
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        start_new_session=True, preexec_fn=end_with_parent(),
+    )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=TIMEOUT_S)
+        return output if process.returncode else None
+    except subprocess.TimeoutExpired:
+        return f"no end after {TIMEOUT_S} s"
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))  # who wants the result has died
     warnings.filterwarnings("ignore")  # Paddle's advice to install ccache
     from paddle.utils import cpp_extension
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import paddle
 
 from simam_repro.ops.build import BuildError, build
+from simam_repro.places import PROJECT_ROOT
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "ops"
+CACHE = PROJECT_ROOT / ".cache" / "ops"
 DTYPES = (paddle.float32, paddle.float64)
 CPU_BUILD = not (paddle.is_compiled_with_cuda() or paddle.is_compiled_with_rocm() or paddle.is_compiled_with_xpu())
 MOST_TAPS = 256  # of a pool; as pooling.h has it

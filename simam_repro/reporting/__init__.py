@@ -5,7 +5,7 @@ from simam_repro.reporting.curves import curves_path, plot_curves
 from simam_repro.reporting.evaluation import evaluation_table, write_evaluation
 from simam_repro.reporting.figures import write_data_figures, write_eval_grid, write_figures
 from simam_repro.reporting.networks import find_configs, measure_network, network_table, overview_table
-from simam_repro.reporting.predictions import prediction_lines, write_predictions
+from simam_repro.reporting.predictions import prediction_line, write_predictions
 from simam_repro.reporting.tables import side_by_side, summary_line
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "overview_table",
     "plot_comparison",
     "plot_curves",
-    "prediction_lines",
+    "prediction_line",
     "side_by_side",
     "summary_line",
     "unpaired_text",

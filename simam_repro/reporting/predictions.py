@@ -15,14 +15,11 @@ def top_classes(probabilities: np.ndarray, classes, top: int) -> list[list[tuple
     return [[(classes[label], float(row[label])) for label in labels] for row, labels in zip(probabilities, order)]
 
 
-def prediction_lines(paths, probabilities: np.ndarray, classes, top: int) -> list[str]:
-    """A line for each image: its path, then class and probability of the `top` most probable."""
-    paths, classes = [*map(printable, paths)], [*map(printable, classes)]
-    width, name_width = max(map(len, paths)), max(map(len, classes))
-    return [
-        f"{path:{width}s}  " + "  ".join(f"{name:{name_width}s} {share:6.1%}" for name, share in best)
-        for path, best in zip(paths, top_classes(probabilities, classes, top))
-    ]
+def prediction_line(path, probabilities: np.ndarray, classes, top: int, width: int) -> str:
+    """An image's path in `width` columns, then class and probability of the `top` most probable of [C]."""
+    classes = [*map(printable, classes)]
+    (best,), name_width = top_classes(probabilities[None], classes, top), max(map(len, classes))
+    return f"{printable(path):{width}s}  " + "  ".join(f"{name:{name_width}s} {share:6.1%}" for name, share in best)
 
 
 def write_predictions(file, paths, probabilities: np.ndarray, classes, top: int) -> None:
