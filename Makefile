@@ -26,6 +26,10 @@ export LD_LIBRARY_PATH := $(abspath $(VENV)/cuda)$(if $(LD_LIBRARY_PATH),:$(LD_L
 endif
 PY = $(VENV)/bin/python
 
+# One word for the shell, whatever spaces are in it; and a path that is there as one word, else as many as it is.
+quoted = $(if $(1),'$(subst ','\'',$(1))')
+paths = $(if $(and $(1),$(shell test -e $(call quoted,$(1)) && echo there)),$(call quoted,$(1)),$(1))
+
 # SIMAM=off trains the other half of the pair.
 SIMAM ?= on
 ifeq ($(filter $(SIMAM),on off),)
@@ -33,7 +37,7 @@ $(error SIMAM=$(SIMAM): it is on or off)
 endif
 SUFFIX = $(if $(filter on,$(SIMAM)),_simam)
 OPTIONS = $(if $(EPOCHS),-o train.epochs=$(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
-          $(if $(DEVICE),--device $(DEVICE)) $(if $(ARCHIVE),-o data.archive=$(ARCHIVE)) $(ARGS)
+          $(if $(DEVICE),--device $(DEVICE)) $(if $(ARCHIVE),-o $(call quoted,data.archive=$(ARCHIVE))) $(ARGS)
 EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet resnet50 vgg19 mobilenetv2))
 
 .DEFAULT_GOAL := help
@@ -112,25 +116,25 @@ sweep-%: $(READY)  ## sweep-caltech-towernet-128px, ...: any file of sweeps/; wh
 	$(call SWEEP,$*)
 
 evaluate: $(READY)  ## measure a trained network (RUN=runs/NAME/seed0 or a checkpoint of it)
-	$(PY) scripts/evaluate.py $(RUN) $(ARGS)
+	$(PY) scripts/evaluate.py $(call quoted,$(RUN)) $(ARGS)
 
 export: $(READY)  ## write a trained network as a program for Paddle's inference library (RUN=...)
-	$(PY) scripts/export.py $(RUN) $(ARGS)
+	$(PY) scripts/export.py $(call quoted,$(RUN)) $(ARGS)
 
 predict: $(READY)  ## classify images (RUN=..., IMAGE="a.jpg folder"; without IMAGE: the grid of eval images)
-	$(PY) scripts/predict.py $(RUN) $(or $(IMAGE),--eval-grid) $(ARGS)
+	$(PY) scripts/predict.py $(call quoted,$(RUN)) $(or $(call paths,$(IMAGE)),--eval-grid) $(ARGS)
 
 curves: $(READY)  ## curves of several runs in one figure (RUN="A B ...")
-	$(PY) scripts/plot_curves.py $(RUN) $(ARGS)
+	$(PY) scripts/plot_curves.py $(call paths,$(RUN)) $(ARGS)
 
 attention: $(READY)  ## SimAM's weight maps and Grad-CAM (RUN=..., IMAGE=...)
-	$(PY) scripts/attention_maps.py $(RUN) $(IMAGE) $(ARGS)
+	$(PY) scripts/attention_maps.py $(call quoted,$(RUN)) $(call paths,$(IMAGE)) $(ARGS)
 
 robustness: $(READY)  ## accuracy under corruptions and attacks, without and with SimAM (RUN="A B ..." or a folder of runs)
-	$(PY) scripts/robustness.py $(RUN) $(ARGS)
+	$(PY) scripts/robustness.py $(call paths,$(RUN)) $(ARGS)
 
 summary: $(READY)  ## layers, FLOPs and memory of a network (CONFIG=...; without it: one line a config)
-	$(PY) scripts/summary.py $(if $(CONFIG),-c $(CONFIG),--all) $(ARGS)
+	$(PY) scripts/summary.py $(if $(CONFIG),-c $(call quoted,$(CONFIG)),--all) $(ARGS)
 
 matrix: $(READY)  ## parameters, FLOPs and a smoke run of every config
 	$(PY) scripts/matrix.py $(ARGS)
@@ -139,7 +143,7 @@ kill-test: $(READY)  ## kill training at random moments and at every change of t
 	$(PY) scripts/kill_test.py $(ARGS)
 
 keep: $(READY)  ## copy the small files of complete runs, or of whole sweeps, to results/ (RUN="A B ...")
-	$(PY) scripts/keep_results.py $(RUN)
+	$(PY) scripts/keep_results.py $(call paths,$(RUN))
 
 report: $(READY)  ## build results/report.html and the README's table from results/ and benchmarks/results/
 	$(PY) scripts/report.py $(ARGS)
@@ -155,7 +159,7 @@ $(VENV)/.notebooks: requirements-notebooks.txt $(READY)
 	@touch $@
 
 show-data: $(READY)  ## look at a data set and its augmentation (CONFIG=...)
-	$(PY) scripts/show_data.py -c $(CONFIG) $(ARGS)
+	$(PY) scripts/show_data.py -c $(call quoted,$(CONFIG)) $(ARGS)
 
 data-caltech: $(READY)  ## find or download, verify and unpack Caltech101-16
 	$(PY) scripts/prepare_data.py -c configs/caltech_towernet.yaml $(ARGS)

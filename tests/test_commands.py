@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,11 +147,27 @@ def planned(*arguments) -> str:
 def test_make_variables_reach_the_command():
     plan = planned("caltech-towernet", "EPOCHS=2", "SIMAM=off", "SEED=1", "DEVICE=cpu", "ARCHIVE=my.zip")
     assert "scripts/train.py -c configs/caltech_towernet.yaml" in plan
-    for option in ("-o train.epochs=2", "--seed 1", "--device cpu", "-o data.archive=my.zip"):
+    for option in ("-o train.epochs=2", "--seed 1", "--device cpu", "-o 'data.archive=my.zip'"):
         assert option in plan
     assert "configs/caltech_towernet_simam.yaml" in planned("caltech-towernet")
     assert "configs/alexnet_simam.yaml" in planned("cifar-alexnet")
     assert "configs/alexnet.yaml" in planned("cifar-alexnet", "SIMAM=off")
+
+
+def test_make_takes_spaces_in_paths(tmp_path):
+    photo = tmp_path / "my photo's.png"
+    photo.touch()
+    for arguments, words in (
+        (["caltech-towernet", "ARCHIVE=my data/a b.zip"], ["-o", "data.archive=my data/a b.zip"]),
+        (["predict", "RUN=runs/my run", f"IMAGE={photo}"], ["scripts/predict.py", "runs/my run", str(photo)]),
+        (["predict", "RUN=runs/a", "IMAGE=a.png b.png"], ["runs/a", "a.png", "b.png"]),
+        (["evaluate", "RUN=runs/my run"], ["scripts/evaluate.py", "runs/my run"]),
+        (["curves", "RUN=runs/a runs/b"], ["scripts/plot_curves.py", "runs/a", "runs/b"]),
+        (["visualdl", "RUNS=my runs"], ["scripts/show_curves.py", "my runs", "--port", "8040"]),
+    ):
+        found = shlex.split(planned(*arguments))
+        start = found.index(words[0])
+        assert found[start : start + len(words)] == words
 
 
 def test_make_refuses_a_wrong_switch():
