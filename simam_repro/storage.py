@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from simam_repro.errors import RunError, UserError
@@ -78,8 +78,9 @@ def _errors_name(path: Path, temporary: Path):
     except OSError as error:
         if error.errno and error.filename is None:
             error.filename = str(path)
-        elif isinstance(error.filename, str):
-            error.filename = error.filename.replace(str(temporary), str(path))
+        for name in ("filename", "filename2"):
+            if isinstance(getattr(error, name), str):
+                setattr(error, name, getattr(error, name).replace(str(temporary), str(path)))
         raise
 
 
@@ -100,7 +101,8 @@ def atomic_path(path):
             os.replace(temporary, path)
             sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or on a file system that has become read-only
+            temporary.unlink()
 
 
 @contextmanager
@@ -184,8 +186,8 @@ def disk_error(error: Exception, place, advice: str) -> Exception | None:
     if number is None:  # safetensors, errors that gather several (shutil.Error) and numpy have it in their text only
         told = re.search(r"(?:Errno|os error) (\d+)|requested and \d+ written", str(error))
         number = int(told[1] or errno.ENOSPC) if told else None
-    named = error.filename if isinstance(error, OSError) and isinstance(error.filename, (str, Path)) else None
-    path = _shown(named or place or "a file or the output")
+    names = [error.filename2, error.filename] if isinstance(error, OSError) else []  # a copy's target comes second
+    path = _shown(next((name for name in (*names, place) if isinstance(name, (str, Path))), "a file or the output"))
     if number in _FAILS:
         return RunError(f"{path} cannot be written: {_FAILS[number]} ({error}). {advice}")
     if number in _REFUSES and isinstance(error, OSError):

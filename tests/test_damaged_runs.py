@@ -148,3 +148,11 @@ def test_a_rank_that_gets_no_memory_says_so(tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
         cli.run(main, computes=False)
     assert left.value.code == 1 and capsys.readouterr().err.startswith("error: the memory is too small")
+
+
+def test_a_job_whose_log_cannot_be_written_is_not_at_work(run):
+    """What stops a sweep is then told, not hidden by the end of a process that never began."""
+    job = Job(SweepRun(run.read_experiment(), "x.yaml", (), run), run.path / "config.yaml" / "log")
+    with pytest.raises(OSError):
+        job.start(["true"], {})
+    assert not job.works

@@ -101,7 +101,11 @@ def test_writers_name_the_file_that_was_asked_for(tmp_path):
         with pytest.raises(RunError, match="/set cannot be written"), disk_explained():
             with atomic_folder(tmp_path / "set") as temporary, open(temporary / "b", "wb") as file:
                 file.write(bytes(2000))
-    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+        (tmp_path / "large").symlink_to(paddle.__file__)
+        with pytest.raises(RunError, match="^[^ ]+/copy/x cannot be written"), disk_explained():
+            with atomic_folder(tmp_path / "copy") as temporary:
+                shutil.copy(tmp_path / "large", temporary / "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "x.json"]
     assert (tmp_path / "x.json").read_text() == '"old"\n'
 
 

@@ -75,7 +75,7 @@ class Job:
         return self.state == WAITING
 
     def start(self, command: list[str], environment: dict) -> None:
-        self.state = RESUMED if self.run.folder.started else RUNNING
+        state = RESUMED if self.run.folder.started else RUNNING
         self._began = time.monotonic()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "a", encoding="utf-8", errors="backslashreplace") as log:
@@ -85,6 +85,7 @@ class Job:
                 command, cwd=PROJECT_ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, preexec_fn=end_with_parent(),
             )  # fmt: skip
+        self.state = state
 
     def ended(self) -> bool:
         """Whether its process has ended, which is then taken note of."""

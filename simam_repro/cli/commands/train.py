@@ -12,7 +12,11 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     cli.add_experiment_options(parser)
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where to write; default runs/NAME/seedN")
-    parser.add_argument("--resume", action="store_true", help="continue an unfinished run from its last checkpoint")
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="continue an unfinished run from its last checkpoint, or one with more train.epochs where the schedule "
+        "does not depend on them; keys that shape no number (threads, device, data.root, logging) may change",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
     parser.add_argument(
         "--finish", action="store_true",
