@@ -204,13 +204,14 @@ def test_one_machine_needs_no_name_and_no_address_and_the_ranks_die_with_the_com
 
 
 def test_what_all_processes_of_a_job_are_told_at_once_saves_a_checkpoint(tmp_path):
-    process, ranks = start(tmp_path / "run")
+    process, ranks = start(tmp_path / "run", "-o", "train.checkpoint_steps=null", "-o", "train.epochs=40")
+    assert saved_step(tmp_path / "run") == 3  # of the first epoch's end
     for number in (process.pid, *ranks):
         os.kill(number, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143 and "to continue: " in errors and "Traceback" not in errors, errors
     assert_gone(ranks)
-    assert saved_step(tmp_path / "run") >= 2
+    assert saved_step(tmp_path / "run") > 3
     assert not (tmp_path / "run" / ".lock").exists()
 
 
@@ -220,6 +221,32 @@ def test_a_rank_that_is_told_to_stop_is_not_said_to_lack_memory(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143 and "terminated by SIGTERM" in errors and "memory" not in errors, errors
     assert "to continue: " in errors
+
+
+@pytest.mark.parametrize("came, again, dies", [(1, False, True), (2, False, False), (2, True, True)])
+def test_who_hears_no_signal_is_killed_while_joining_or_at_the_second(came, again, dies, tmp_path, monkeypatch):
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    meeting = Meeting(tmp_path / "meeting", 1)
+    meeting.counts[0] = came
+    try:
+        with launch._signals_passed_on([process], meeting) as received:
+            os.kill(os.getpid(), signal.SIGTERM)
+            now = time.monotonic()
+            monkeypatch.setattr(time, "monotonic", lambda: now + 5)
+            if again:
+                os.kill(os.getpid(), signal.SIGTERM)
+            monkeypatch.undo()
+        assert set(received) == {signal.SIGTERM}
+        if dies:
+            assert process.wait(10) == -signal.SIGKILL
+        else:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.2)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_ranks_wait_for_each_other_and_not_for_the_dead(tmp_path):
