@@ -272,7 +272,7 @@ class Experiment(Section):
     name: str = Field(pattern=NAME_PATTERN, max_length=100)
     seed: int = Field(0, ge=0, lt=2**31)
     data: Data = Field(default_factory=Data)
-    model: Model = Model()
+    model: Model = Field(default_factory=Model)  # which asks the modules, that are made from this file
     optim: Optim = Optim()
     train: Train = Train()
     logging: Logging = Logging()
