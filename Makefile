@@ -38,7 +38,9 @@ endif
 SUFFIX = $(if $(filter on,$(SIMAM)),_simam)
 OPTIONS = $(if $(EPOCHS),-o train.epochs=$(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
           $(if $(DEVICE),--device $(DEVICE)) $(if $(ARCHIVE),-o $(call quoted,data.archive=$(ARCHIVE))) $(ARGS)
-EXPERIMENTS = $(foreach data,caltech cifar,$(addprefix $(data)-,towernet alexnet resnet50 vgg19 mobilenetv2))
+# A target for each pair of configs: X.yaml and X_simam.yaml; see `config` for their names.
+PAIRS = $(patsubst configs/%_simam.yaml,%,$(wildcard configs/*_simam.yaml))
+EXPERIMENTS = $(subst _,-,$(patsubst cifar10_%,cifar_%,$(patsubst alexnet,cifar_alexnet,$(PAIRS))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage test-slow test-paddle26 $(EXPERIMENTS) \
@@ -88,6 +90,8 @@ cifar-alexnet:        ## AlexNet likewise
 cifar-resnet50:       ## ResNet50 likewise
 cifar-vgg19:          ## VGG19 likewise
 cifar-mobilenetv2:    ## MobileNetV2 likewise
+cifar-resnet20:       ## ResNet-20 by the SimAM paper's protocol; also -resnet56, -resnet110, -preresnet20, -preresnet56, -preresnet110
+cifar100-resnet20:    ## the same on CIFAR-100, also the other five
 $(EXPERIMENTS): $(READY)
 	$(call TRAIN,$(call config,$@,$(SUFFIX)))
 
@@ -166,6 +170,9 @@ data-caltech: $(READY)  ## find or download, verify and unpack Caltech101-16
 
 data-cifar: $(READY)  ## find or download, verify and unpack CIFAR-10
 	$(PY) scripts/prepare_data.py -c configs/alexnet.yaml $(ARGS)
+
+data-%: $(READY)  ## data-cifar100: likewise the data set of configs/cifar100_*.yaml
+	$(PY) scripts/prepare_data.py -c $(firstword $(wildcard configs/$(subst -,_,$*)_*.yaml)) $(ARGS)
 
 visualdl: $(READY)  ## serve the curves of runs/ (RUNS=folder, PORT=8040)
 	$(PY) scripts/show_curves.py $(call quoted,$(RUNS)) --port $(PORT) $(ARGS)

@@ -4,6 +4,8 @@ A config is YAML with the sections `name`, `seed`, `data`, `model`, `optim`, `tr
 """
 
 import difflib
+import pkgutil
+from pathlib import Path
 from typing import Annotated, Literal, Optional, Union, get_args, get_origin
 
 from pydantic import (
@@ -24,9 +26,8 @@ from simam_repro.optimizers import OPTIMIZERS, SCHEDULES, own_keys
 from simam_repro.places import PROJECT_ROOT as PROJECT_ROOT
 from simam_repro.places import find_file
 
-# Side in pixels of the smallest image that a network takes: below it one of its maps would vanish (AlexNet: its last
-# one would be smaller than 3x3).
-SMALLEST_IMAGE = {"towernet": 128, "alexnet": 121, "resnet50": 32, "vgg19": 32, "mobilenet_v2": 32}
+# Each file there is a backbone. To import one takes paddle, which a config is read without.
+BACKBONE_FOLDERS = [str(Path(__file__).parent / "models" / "backbones")]
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 PATH_PATTERN = r"^[^\x00-\x1f]*$"
@@ -151,8 +152,15 @@ class AttentionConfig(Section):
 NAMED_SECTIONS = ("model.attention",)
 
 
+def _known_backbone(name: str) -> str:
+    known = sorted(module.name for module in pkgutil.iter_modules(BACKBONE_FOLDERS))
+    if name not in known:
+        raise ValueError(f"no file of that name in simam_repro/models/backbones/, which has {', '.join(known)}")
+    return name
+
+
 class Model(Section):
-    backbone: Literal["towernet", "alexnet", "resnet50", "vgg19", "mobilenet_v2"] = "towernet"
+    backbone: Annotated[str, AfterValidator(_known_backbone)] = "towernet"
     e_lambda: Optional[float] = Field(
         None, ge=1e-12, le=1e6, exclude=True, description="of older configs, for attention: in new ones a key of it"
     )
@@ -345,16 +353,6 @@ def validated(schema: type[Section], values: dict, refusal: str, all_keys: str) 
     except ValidationError as error:
         lines = [f"  {line}" for problem in error.errors() for line in _describe_all(problem, schema, all_keys)]
         raise UserError("\n".join([f"{refusal}:", *lines])) from None
-
-
-def check_image_size(model: Model, image_size: int) -> None:
-    """Raises UserError when images of `image_size` x `image_size` pixels are too small for the network."""
-    smallest = SMALLEST_IMAGE[model.backbone]
-    if image_size < smallest:
-        raise UserError(
-            f"data.image_size: {image_size} is too small for model.backbone: {model.backbone}, "
-            f"which needs at least {smallest}"
-        )
 
 
 def smoke(experiment: Experiment) -> Experiment:

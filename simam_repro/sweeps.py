@@ -16,13 +16,13 @@ from simam_repro.config import (
     Experiment,
     PathText,
     Section,
-    check_image_size,
     load_config,
     smoke,
     validated,
 )
 from simam_repro.config_files import load_mapping
 from simam_repro.errors import UserError
+from simam_repro.models import backbones
 from simam_repro.places import find_file
 from simam_repro.runs import RUNS_ROOT, RunFolder, default_run_dir
 
@@ -186,7 +186,7 @@ def _run(path: Path, folder, config: str, variant: str | None, options: list[str
             plain = load_config(config)
             options = [f"name={plain.name}-{variant}", *options]
         experiment = load_config(config, options)
-        check_image_size(experiment.model, experiment.data.image_size)
+        backbones.check_image_size(experiment.model.backbone, experiment.data.image_size)
     except UserError as error:
         raise UserError(f"{path}: {config}{f', variant {variant}' if variant else ''}: {error}") from None
     experiment = smoke(experiment) if smoke_test else experiment

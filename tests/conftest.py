@@ -70,10 +70,14 @@ def real_archive_folders():
 
 
 @pytest.fixture(scope="session")
-def smoke_data(tmp_path_factory):
+def smoke_data(miniature_data):
     """Options and environment that point at real archives when they are at hand, else at miniatures."""
-    if os.environ.get("SIMAM_ARCHIVES"):
-        return [], {}
+    return ([], {}) if os.environ.get("SIMAM_ARCHIVES") else miniature_data
+
+
+@pytest.fixture(scope="session")
+def miniature_data(tmp_path_factory):
+    """Options and environment that point at miniatures."""
     folder = tmp_path_factory.mktemp("miniatures")
     miniatures.write_caltech(folder / "archives" / "101_ObjectCategories.tar.gz")
     miniatures.write_cifar(folder / "archives" / "cifar-10-python.tar.gz")

@@ -11,11 +11,11 @@ from PIL import Image
 from tiny_pair import train_tiny_pair
 from visualdl import LogReader
 
-from simam_repro.config import SMALLEST_IMAGE, Model
+from simam_repro.config import Model
 from simam_repro.errors import UserError
 from simam_repro.evaluation import load_trained
 from simam_repro.evaluation.attention import grad_cam, grad_cam_layer, weighing_layers, weight_maps
-from simam_repro.models import BACKBONES, build_model
+from simam_repro.models import backbones, build_model
 from simam_repro.reporting.attention import find_other_half, upsample, write_attention_figures
 from simam_repro.runs import RunFolder
 
@@ -126,11 +126,11 @@ def test_grad_cam_needs_a_feature_map():
         grad_cam(network, network.classifier, images(1))
 
 
-@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+@pytest.mark.parametrize("backbone", backbones.names())
 def test_every_backbone_has_a_feature_layer(backbone):
-    size = SMALLEST_IMAGE[backbone]
+    size = backbones.load(backbone).smallest_image
     network = build(backbone, size=size)
-    cam = grad_cam(network, dict(network.named_sublayers())[BACKBONES[backbone].map_layer], images(1, size))
+    cam = grad_cam(network, dict(network.named_sublayers())[backbones.load(backbone).map_layer], images(1, size))
     assert cam.maps.ndim == 3 and len(cam.maps) == 1 and np.isfinite(cam.maps).all()
 
 

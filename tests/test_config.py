@@ -277,7 +277,7 @@ def test_wrong_value_names_its_key_and_itself(minimal, override):
         ("data.augment.crop_scale=[0, 1]", "0 < low <= high <= 1"),
         ("data.std=[0.2, 0, 0.2]", "three positive ones"),
         ("model.attention=SimAN", "did you mean simam?"),
-        ("model.backbone=vgg", "'towernet'"),
+        ("model.backbone=vgg", "which has alexnet, mobilenet_v2, "),
         ("data.mean=[0.5, 0.5]", "data.mean.2: missing"),
         ("train.device=cuda", "auto, cpu, gpu, gpu:N"),
     ],

@@ -3,9 +3,9 @@ import paddle
 import pytest
 from paddle.nn import functional as F
 
-from simam_repro.config import SMALLEST_IMAGE, Model
+from simam_repro.config import Model
 from simam_repro.errors import UserError
-from simam_repro.models import BACKBONES, SimAM, attention_layers, build_model, count_parameters, predict_logits, simam
+from simam_repro.models import SimAM, attention_layers, backbones, build_model, count_parameters, predict_logits, simam
 
 NETWORKS = [("towernet", 16, 128), ("alexnet", 10, 128)]
 each_network = pytest.mark.parametrize(("backbone", "classes", "size"), NETWORKS, ids=[name for name, *_ in NETWORKS])
@@ -104,9 +104,9 @@ def test_every_parameter_gets_a_gradient(backbone, classes, size, attention):
         assert parameter.grad is not None and np.isfinite(parameter.grad.numpy()).all(), name
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", backbones.names())
 def test_too_small_images_are_refused(backbone):
-    smallest = SMALLEST_IMAGE[backbone]
+    smallest = backbones.load(backbone).smallest_image
     with pytest.raises(UserError) as caught:
         build(backbone, size=smallest - 1)
     message = str(caught.value)
@@ -116,7 +116,7 @@ def test_too_small_images_are_refused(backbone):
 @each_attention
 @pytest.mark.parametrize("backbone", ["towernet", "alexnet"])
 def test_smallest_images_work(backbone, attention):
-    smallest = SMALLEST_IMAGE[backbone]
+    smallest = backbones.load(backbone).smallest_image
     with paddle.no_grad():
         logits = build(backbone, attention, size=smallest)(images(smallest))
     assert np.isfinite(logits.numpy()).all()
@@ -200,7 +200,7 @@ def test_alexnet_maps_at_128():
 
 
 def test_alexnet_averages_down_and_never_up():
-    for size in (SMALLEST_IMAGE["alexnet"], 256):
+    for size in (backbones.load("alexnet").smallest_image, 256):
         network = build("alexnet", "none", size=size)
         seen = watch(network.features)
         with paddle.no_grad():

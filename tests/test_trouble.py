@@ -15,7 +15,7 @@ from visualdl import LogReader
 from simam_repro.config import load_config
 from simam_repro.device import out_of_memory_explained
 from simam_repro.errors import RunError
-from simam_repro.models.alexnet import AlexNet
+from simam_repro.models.backbones.alexnet import AlexNet
 from simam_repro.runs import RunFolder
 from simam_repro.storage import is_temporary, read_json
 from simam_repro.training import fit

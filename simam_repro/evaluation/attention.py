@@ -9,7 +9,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from simam_repro.errors import UserError
-from simam_repro.models import BACKBONES, attention_layers
+from simam_repro.models import attention_layers, backbones
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def grad_cam_layer(trained, name: str | None = None) -> nn.Layer:
     """
     layers = dict(trained.network.named_sublayers())
     if name is None:
-        return layers[BACKBONES[trained.experiment.model.backbone].map_layer]
+        return layers[backbones.load(trained.experiment.model.backbone).map_layer]
     if name not in layers:
         near = difflib.get_close_matches(name, layers, n=3, cutoff=0.3)
         raise UserError(f"the network has no layer {name}" + (f"; did you mean {', '.join(near)}?" if near else ""))

@@ -4,14 +4,10 @@ import math
 
 from simam_repro.config import Experiment
 from simam_repro.data import sets
+from simam_repro.models import backbones
 from simam_repro.runs import STAND_IN_NOTE
 
 FAITHFUL = "faithful_"  # how the names in configs/faithful/ begin
-
-NAMES = {
-    "towernet": "TowerNet", "alexnet": "AlexNet", "resnet50": "ResNet50", "vgg19": "VGG19",
-    "mobilenet_v2": "MobileNetV2", "simam": "SimAM",
-}  # fmt: skip
 
 
 def title(experiment: Experiment, data: dict) -> str:
@@ -19,7 +15,7 @@ def title(experiment: Experiment, data: dict) -> str:
     epochs, backbone = experiment.train.epochs, experiment.model.backbone
     name = sets.title(data["name"]) + (" (stand-in data)" if data["stand_in"] else "")
     parts = [
-        NAMES.get(backbone, backbone),
+        backbones.load(backbone).title,
         f"{name} at {experiment.data.image_size} pixels",
         f"{data['train_images']:,} training images" if experiment.data.train_limit else None,
         f"{epochs} epoch{'s' * (epochs != 1)}",

@@ -1,4 +1,4 @@
-"""What a backbone declares: how to build it, where attention may go in it, where its last map is."""
+"""What a backbone declares: how to build it, where attention may go in it, where its last map is, its title."""
 
 from dataclasses import dataclass
 from typing import Callable
@@ -35,6 +35,7 @@ class Backbone:
         sites: network -> its sites.
         position: where attention goes at a site unless the config says otherwise.
         map_layer: name of the layer whose output is the last map that still shows a place, for Grad-CAM.
+        smallest_image: side in pixels of the smallest image that it takes: below it one of its maps would vanish.
         own_sites: the sites that get attention unless the config says otherwise; None: all that have the position.
     """
 
@@ -43,4 +44,5 @@ class Backbone:
     sites: Callable[[nn.Layer], Sites]
     position: str
     map_layer: str
+    smallest_image: int
     own_sites: tuple[str, ...] | None = None

@@ -2,17 +2,10 @@
 
 from paddle import nn
 
-from simam_repro.config import check_image_size
-from simam_repro.models.alexnet import ALEXNET
+from simam_repro.models import backbones
 from simam_repro.models.attention import attach_attention
-from simam_repro.models.backbones import MOBILENET_V2, RESNET50, VGG19
 from simam_repro.models.conv import Conv2D
 from simam_repro.models.pool import MaxPool2D
-from simam_repro.models.towernet import TOWERNET
-
-BACKBONES = {
-    "towernet": TOWERNET, "alexnet": ALEXNET, "resnet50": RESNET50, "vgg19": VGG19, "mobilenet_v2": MOBILENET_V2,
-}  # fmt: skip
 
 
 def build_model(model_config, num_classes: int, image_size: int) -> nn.Layer:
@@ -26,8 +19,8 @@ def build_model(model_config, num_classes: int, image_size: int) -> nn.Layer:
     Raises:
         UserError: the images are too small for the network; it has no such site or position for attention.
     """
-    check_image_size(model_config, image_size)
-    backbone = BACKBONES[model_config.backbone]
+    backbones.check_image_size(model_config.backbone, image_size)
+    backbone = backbones.load(model_config.backbone)
     network = backbone.build(num_classes)
     for layer in network.sublayers():
         if isinstance(layer, (Conv2D, MaxPool2D)):

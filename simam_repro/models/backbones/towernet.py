@@ -101,11 +101,12 @@ def sites(network: TowerNet) -> Sites:
     return found
 
 
-TOWERNET = Backbone(
+BACKBONE = Backbone(
     title="TowerNet",
     build=TowerNet,
     sites=sites,
     position="block",
     own_sites=("b3", "b4", "i1", "i2"),
     map_layer="stem",  # behind it the maps shrink to 2x2, or 1x1 at 128 pixels
+    smallest_image=128,
 )

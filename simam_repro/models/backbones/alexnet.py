@@ -67,4 +67,11 @@ def sites(network: AlexNet) -> Sites:
     return found
 
 
-ALEXNET = Backbone(title="AlexNet", build=AlexNet, sites=sites, position="conv", map_layer="features")
+BACKBONE = Backbone(
+    title="AlexNet",
+    build=AlexNet,
+    sites=sites,
+    position="conv",
+    map_layer="features",
+    smallest_image=121,  # below it the last map would be smaller than 3x3
+)

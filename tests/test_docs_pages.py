@@ -1,0 +1,60 @@
+"""The pages that say how something is added: what they tell to write is written, what they tell to run is run."""
+
+import importlib
+import re
+import shlex
+import sys
+
+import pytest
+from commands import ROOT
+
+from simam_repro.cli import commands
+from simam_repro.data import sets
+
+
+class Page:
+    """A page of docs/: the one Python file that it has the reader save, where, and its commands."""
+
+    def __init__(self, name: str):
+        text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        (self.code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        self.place = re.search(r"Save this as `(.+?)`", text).group(1)
+        self.commands = [
+            line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
+        ]
+
+    def run(self, line: str, monkeypatch, *more: str) -> None:
+        python, script, *arguments = shlex.split(line)
+        name = re.fullmatch(r"scripts/(\w+)\.py", script).group(1)
+        monkeypatch.setattr(sys, "argv", [script, *arguments, *more])
+        assert python == "python"
+        importlib.import_module(f"{commands.__name__}.{name}").main()
+
+
+@pytest.fixture
+def save(tmp_path, monkeypatch):
+    """save(page, package): its file is where the package finds it, for this test."""
+
+    def run(page, package):
+        folder, _, file = page.place.rpartition("/")
+        assert (ROOT / folder).samefile(package.__path__[0]) and not (ROOT / page.place).exists()
+        (tmp_path / "package").mkdir()
+        (tmp_path / "package" / file).write_text(page.code, encoding="utf-8")
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / "package")])
+        module = f"{package.__name__}.{file.removesuffix('.py')}"
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        return module
+
+    return run
+
+
+def test_a_data_set_is_added(save, monkeypatch, tmp_path, capsys):
+    page = Page("add-a-data-set.md")
+    save(page, sets)
+    look, train = page.commands
+    root = ["-o", f"data.root={tmp_path / 'data'}"]
+    page.run(look, monkeypatch, *root)
+    assert "halves (stand-in data): 2 classes, 200 train and 40 eval images" in capsys.readouterr().out
+    page.run(train, monkeypatch, *root, "--run-dir", str(tmp_path / "run"), "-o", "logging.visualdl=false")
+    assert (tmp_path / "run" / "result.json").is_file()
+    assert sets.title("halves") == "Halves"
