@@ -196,8 +196,8 @@ def test_visualdl_holds_the_numbers_of_the_metrics(trained):
         assert np.allclose([value for _, value in points], [record[key] for record in records], rtol=1e-6)
     (log,) = run.visualdl.glob("*.log")
     reader = LogReader(file_path=str(log))
-    config = reader.get_data("text", "config")[0].text.encoded_text_string
-    assert config.startswith("```yaml\n") and "\n  allow_miniature: true\n" in config and config.endswith("\n```")
+    (data,) = reader.get_data("text", "config/data")
+    assert yaml.safe_load(data.text.encoded_text_string) == run.read_experiment().data.model_dump(mode="json")
     ((named,),) = [reader.get_data("hyper_parameters", tag) for tag in reader.get_tags()["hyper_parameters"]]
     keys = {item.name for item in named.hparam.hparamInfos}
     assert {"seed", "data/batch_size", "optim/learning_rate", "train/epochs"} <= keys and not any(

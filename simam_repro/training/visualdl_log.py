@@ -1,5 +1,6 @@
 """The VisualDL log of a run: scalars per epoch and per step, config, hparams. Figures are added when they are drawn."""
 
+import json
 import os
 import struct
 import time
@@ -101,7 +102,9 @@ class VisualDLLog(paddle.callbacks.Callback):
         if self.size is not None:  # resumed: the log has the rest
             return
         self.writer.add_hparams(hparams(self.experiment), [self._tag(tag) for tag in EPOCH_TAGS])
-        self.writer.add_text("config", f"```yaml\n{self.experiment.to_yaml()}```", step=0)  # shown as Markdown
+        # The page joins the lines of a text: a section is one, as JSON (which is YAML, too).
+        for section, values in self.experiment.model_dump(mode="json").items():
+            self.writer.add_text(f"config/{section}", json.dumps(values, ensure_ascii=False), step=0)
 
     def on_train_batch_end(self, step, logs=None):
         if self.recorder.step % self.experiment.logging.step_interval == 0:

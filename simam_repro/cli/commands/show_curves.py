@@ -39,7 +39,9 @@ def build_app(runs: Path, host: str, port: int):
     """VisualDL's Flask application for the logs below `runs`, without telemetry."""
     from visualdl.server.app import create_app
     from visualdl.server.args import ParseArgs
+    from visualdl.server.log import init_logger
 
+    init_logger(0)  # no line for each file of the page
     os.chdir(runs)  # what VisualDL calls the runs are the paths below here
     app = create_app(ParseArgs(logdir=["."], host=host, port=port, telemetry=False))
 
