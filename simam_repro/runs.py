@@ -80,6 +80,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.result = self.path / "result.json"
         self.predictions = self.path / "predictions.npz"
+        self.outcomes = self.path / "outcomes.json"  # of a run that was kept, instead of its predictions
         self.checkpoints = self.path / "checkpoints"
         self.last = self.checkpoints / "last"
         self.previous = self.checkpoints / "previous"
@@ -216,3 +217,14 @@ def data_differences(before: dict, now: dict) -> list[str]:
             f"the images of {now['name']} are others (sha256 {before['sha256'][:12]}, now {now['sha256'][:12]}{images})"
         )
     return told
+
+
+def find_runs(folder) -> list[RunFolder]:
+    """The runs in a sweep's folder, <folder>/<name>/seed<N>, or any one or two levels below a folder, by name and seed.
+
+    Complete or not: a run has begun with its config.
+    """
+    found = [path.parent for levels in ("*", "*/*") for path in Path(folder).glob(f"{levels}/config.yaml")]
+    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    # seed2 before seed10
+    return [RunFolder(path) for path in sorted(shown, key=lambda path: (path.parent, len(path.name), path.name))]

@@ -8,9 +8,9 @@ from commands import assert_refused, script
 from made_runs import write_run, write_sweep
 from PIL import Image
 
+from simam_repro.cli.commands.compare import sweep_runs
 from simam_repro.config import build_experiment
 from simam_repro.errors import UserError
-from simam_repro.evaluation.pairs import sweep_runs
 from simam_repro.training import fit
 
 REAL = {"stand_in": False, "name": "cifar10"}
@@ -38,11 +38,12 @@ def test_command_compares_a_sweep(tmp_path):
     done = script("compare", "--sweep", "sweep", cwd=tmp_path)
     assert written(done) == {"figure": "sweep/comparison.png", "numbers": "sweep/comparison.json"}
     (comparison,) = json.loads((tmp_path / "sweep/comparison.json").read_text())["comparisons"]
-    assert comparison["n"] == 3
+    (arm,) = comparison["arms"]
+    assert arm["n"] == 3
     assert comparison["missing"] == ["made seed 5: not there", "made_simam seed 5: not complete"]
     said = " ".join(done.stdout.split())
-    assert comparison["sentence"] in said and comparison["best"]["sentence"] in said
-    assert "made_simam seed 5: not complete" in said and "other half: other/seed0." in said
+    assert arm["final"]["sentence"] in said and arm["best"]["sentence"] in said
+    assert "made_simam seed 5: not complete" in said and "or of its seeds: other/seed0." in said
     assert "Stand-in data" in said
     with Image.open(tmp_path / "sweep/comparison.png") as figure:
         assert figure.width > 1000
@@ -64,10 +65,11 @@ def test_command_compares_what_training_leaves(tmp_path):
     done = script("compare", "none", "simam", "--json", "a/b.json", "--output", "a/b.png", cwd=tmp_path)
     assert written(done) == {"figure": "a/b.png", "numbers": "a/b.json"}
     (comparison,) = json.loads((tmp_path / "a/b.json").read_text())["comparisons"]
-    assert comparison["n"] == 1 and comparison["data"]["eval_images"] == 4
+    (arm,) = comparison["arms"]
+    assert arm["n"] == 1 and comparison["data"]["eval_images"] == 4
     result = json.loads((tmp_path / "simam/result.json").read_text())
-    assert comparison["final"]["on"]["values"] == [pytest.approx(result["final"]["eval_acc"])]
-    assert comparison["final"]["loss"]["on"]["mean"] == pytest.approx(result["final"]["eval_loss"], rel=1e-5)
+    assert arm["final"]["arm"]["values"] == [pytest.approx(result["final"]["eval_acc"])]
+    assert arm["final"]["loss"]["arm"]["mean"] == pytest.approx(result["final"]["eval_loss"], rel=1e-5)
     assert comparison["warnings"] == []
 
 
@@ -84,7 +86,7 @@ def test_command_refuses(tmp_path):
     off, on = pair(tmp_path / "pair")
     assert_refused(script("compare", off.path), "needs two runs or more")
     with pytest.raises(UserError, match="nowhere has no runs"):
-        sweep_runs(tmp_path / "nowhere")
+        sweep_runs(str(tmp_path / "nowhere"))
     on.predictions.write_bytes(b"PK")
     assert_refused(script("compare", off.path, on.path), str(on.predictions), "cannot be read")
     on.result.unlink()

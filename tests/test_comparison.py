@@ -10,10 +10,11 @@ from made_runs import write_run, write_sweep
 
 from simam_repro.errors import UserError
 from simam_repro.evaluation import wording
+from simam_repro.evaluation.arms import find_arms
 from simam_repro.evaluation.comparison import compare
-from simam_repro.evaluation.pairs import find_pairs, sweep_runs
-from simam_repro.reporting import comparison as reporting
+from simam_repro.reporting import comparison_figure as reporting
 from simam_repro.reporting import comparison_text, plot_comparison
+from simam_repro.runs import find_runs
 
 REAL = {"stand_in": False, "name": "cifar10"}
 
@@ -28,9 +29,11 @@ def pair(folder, seed=0, off=(1, 1, 0, 0), on=(1, 1, 1, 0), **keys):
     ]
 
 
-def only(runs) -> dict:
+def only(runs) -> tuple[dict, dict]:
+    """The only comparison and its only arm."""
     (comparison,) = compare(runs)["comparisons"]
-    return comparison
+    (arm,) = comparison["arms"]
+    return comparison, arm
 
 
 def test_numbers_by_hand(tmp_path):
@@ -38,122 +41,147 @@ def test_numbers_by_hand(tmp_path):
     off = [1, 1, 0, 0, 1, 1, 1, 0]
     runs = pair(tmp_path, 0, off, [1, 0, 1, 0, 1, 1, 1, 0])
     runs += pair(tmp_path, 1, off, [1, 1, 1, 1, 1, 1, 1, 0]) + pair(tmp_path, 2, off, off)
-    comparison = only(runs)
-    block = comparison["final"]
-    assert comparison["seeds"] == [0, 1, 2] and comparison["n"] == 3 and comparison["missing"] == []
-    assert block["off"]["values"] == [5 / 8] * 3 and block["off"]["sd"] == 0
-    assert block["on"]["values"] == [5 / 8, 7 / 8, 5 / 8]
+    comparison, arm = only(runs)
+    block = arm["final"]
+    assert (comparison["baseline"]["name"], arm["name"], arm["title"]) == ("made", "made_simam", "SimAM")
+    assert arm["seeds"] == [0, 1, 2] and arm["n"] == 3 and comparison["missing"] == []
+    assert block["baseline"]["values"] == [5 / 8] * 3 and block["baseline"]["sd"] == 0
+    assert block["arm"]["values"] == [5 / 8, 7 / 8, 5 / 8]
     difference = block["difference"]
     assert difference["values"] == [0, 0.25, 0] and difference["mean"] == pytest.approx(1 / 12)
     # sd = 0.25 / sqrt(3), its standard error 0.25 / 3; t(0.975, 2) = 4.302653.
     assert difference["sd"] == pytest.approx(0.25 / np.sqrt(3))
     assert difference["t_interval"] == pytest.approx((1 / 12 - 4.302653 / 12, 1 / 12 + 4.302653 / 12))
-    counts = [(test["seed"], test["only_off_right"], test["only_on_right"]) for test in block["mcnemar"]["per_seed"]]
+    assert difference["effect_size"]["d"] == pytest.approx(1 / np.sqrt(3))  # (1 / 12) / (0.25 / sqrt(3))
+    assert difference["effect_size"]["g"] == pytest.approx(1 / np.sqrt(3) * (1 - 3 / 7))
+    counts = [
+        (test["seed"], test["only_baseline_right"], test["only_arm_right"]) for test in block["mcnemar"]["per_seed"]
+    ]
     assert counts == [(0, 1, 1), (1, 0, 2), (2, 0, 0)]
     pooled = block["mcnemar"]["pooled"]
     # 1 of 4, both tails: 2 (1 + 4) / 16.
-    assert (pooled["only_off_right"], pooled["only_on_right"], pooled["p"]) == (1, 3, pytest.approx(0.625))
+    assert (pooled["only_baseline_right"], pooled["only_arm_right"], pooled["p"]) == (1, 3, pytest.approx(0.625))
     assert "share their images" in pooled["caveat"]
     assert block["seeds_needed_for_published"]["difference"] == pytest.approx(0.84355 - 0.84286)
-    for half, runs_of in (("off", runs[0::2]), ("on", runs[1::2])):
-        assert block["loss"][half]["values"] == pytest.approx([r.read_result()["final"]["eval_loss"] for r in runs_of])
-    assert block["ece"]["difference"]["mean"] == pytest.approx(block["ece"]["on"]["mean"] - block["ece"]["off"]["mean"])
+    for side, runs_of in (("baseline", runs[0::2]), ("arm", runs[1::2])):
+        assert block["loss"][side]["values"] == pytest.approx([r.read_result()["final"]["eval_loss"] for r in runs_of])
+    ece = block["ece"]
+    assert ece["difference"]["mean"] == pytest.approx(ece["arm"]["mean"] - ece["baseline"]["mean"])
+    # The label is the image's number modulo 4: class 2 has images 2 and 6, of which 2 is won twice in three seeds.
+    assert block["classes"][2] == {
+        "class": "2", "images": 2, "baseline": 0.5, "arm": pytest.approx(5 / 6), "difference": pytest.approx(1 / 3),
+    }  # fmt: skip
+    assert sum(one["difference"] * one["images"] for one in block["classes"]) == pytest.approx(8 / 12)
 
 
 def test_final_and_best_are_their_own_predictions(tmp_path):
-    comparison = only(write_sweep(tmp_path, seeds=2, images=50))
+    _, arm = only(write_sweep(tmp_path, seeds=2, images=50))
     for which in ("final", "best"):
-        recorded = [run.read_result()[which]["eval_acc"] for run in sweep_runs(tmp_path)]
-        assert comparison[which]["off"]["values"] + comparison[which]["on"]["values"] == recorded
-    assert comparison["final"]["off"]["values"] != comparison["best"]["off"]["values"]
+        recorded = [run.read_result()[which]["eval_acc"] for run in find_runs(tmp_path)]
+        assert arm[which]["baseline"]["values"] + arm[which]["arm"]["values"] == recorded
+    assert arm["final"]["baseline"]["values"] != arm["best"]["baseline"]["values"]
 
 
 def test_what_the_json_holds(tmp_path):
-    comparison = compare(write_sweep(tmp_path, seeds=3, images=40))
+    comparison = compare(write_sweep(tmp_path, seeds=6, images=40))
     again = json.loads(json.dumps(comparison, allow_nan=False))
-    assert again["schema"] == 1 and again["unpaired"] == []
+    assert again["schema"] == 2 and again["left_out"] == []
     assert again["method"]["bootstrap"] == {"kind": "percentile", "resamples": 5000, "random_seed": 0}
-    (pairs,) = again["comparisons"]
-    assert set(pairs) == {
-        "title", "data", "backbone", "image_size", "epochs", "off", "on", "e_lambda", "seeds", "n", "missing",
-        "hardware", "versions", "git_commits", "wall_s", "warnings", "best_chosen_on", "final", "best", "sentence",
+    assert again["method"]["margin"] == 0.005 and again["method"]["several_arms"] == "Bonferroni"
+    (comparison_,) = again["comparisons"]
+    assert set(comparison_) == {
+        "title", "data", "backbone", "image_size", "epochs", "best_chosen_on", "missing", "hardware", "versions",
+        "git_commits", "warnings", "confidence", "baseline", "arms",
     }  # fmt: skip
-    assert set(pairs["data"]) == {"name", "sha256", "stand_in", "train_images", "eval_images"}
-    assert {"cpu", "threads", "device", "gpu"} <= set(pairs["hardware"])
-    assert pairs["versions"] == {"paddle": "3.3.1", "python": "3.11.7", "numpy": "2.4.6"}
-    assert pairs["wall_s"] == {"off": [60.0] * 3, "on": [60.0] * 3} and pairs["git_commits"] == ["1234567"]
-    difference = {"values", "mean", "sd", "t_interval", "t_p", "bootstrap_interval"}
-    images = {"images_and_seeds_interval", "images_interval"}
+    assert set(comparison_["data"]) == {"name", "sha256", "stand_in", "train_images", "eval_images"}
+    assert {"cpu", "threads", "device", "gpu"} <= set(comparison_["hardware"])
+    assert comparison_["versions"] == {"paddle": "3.3.1", "python": "3.11.7", "numpy": "2.4.6"}
+    assert comparison_["git_commits"] == ["1234567"] and comparison_["confidence"] == 0.95
+    (arm,) = comparison_["arms"]
+    assert set(arm) == {"title", "name", "attention", "seeds", "n", "wall_s", "final", "best"}
+    assert arm["wall_s"] == {"baseline": [60.0] * 6, "arm": [60.0] * 6}
+    of_seeds = {"values", "mean", "sd", "t_interval", "t_p", "bootstrap_interval"}
+    of_images = {"images_and_seeds_interval", "images_interval", "images_and_seeds_p"}
+    of_accuracy = {"p", "effect_size", "equivalence"}
     for which in ("final", "best"):
-        block = pairs[which]
+        block = arm[which]
         assert set(block) == {
-            "off", "on", "difference", "mcnemar", "ece", "loss", "detectable_difference", "seeds_needed_for_published",
-            "sentence",
+            "baseline", "arm", "difference", "mcnemar", "ece", "loss", "classes", "detectable_difference",
+            "seeds_needed_for_published", "sentence",
         }  # fmt: skip
-        assert set(block["difference"]) == set(block["loss"]["difference"]) == difference | images
-        assert set(block["ece"]["difference"]) == difference
+        assert set(block["difference"]) == of_seeds | of_images | of_accuracy
+        assert set(block["ece"]["difference"]) == set(block["loss"]["difference"]) == of_seeds
         for interval in ("t_interval", "bootstrap_interval", "images_and_seeds_interval", "images_interval"):
             low, high = block["difference"][interval]
             assert low < block["difference"]["mean"] < high
-    assert pairs["sentence"] == pairs["final"]["sentence"]
-    assert compare(sweep_runs(tmp_path)) == comparison  # the random numbers are the same each time
+        assert block["difference"]["p"] == max(block["difference"]["t_p"], block["difference"]["images_and_seeds_p"])
+        inner, outer = block["difference"]["equivalence"]["t_interval"], block["difference"]["t_interval"]
+        assert outer[0] < inner[0] < inner[1] < outer[1]  # 90 % within 95 %
+    assert compare(find_runs(tmp_path)) == comparison  # the random numbers are the same each time
 
 
 def test_one_pair_says_nothing_about_seeds(tmp_path):
-    comparison = only(pair(tmp_path, 4, data=REAL))
-    block = comparison["final"]
-    for nothing in ("sd", "t_interval", "t_p", "bootstrap_interval", "images_and_seeds_interval"):
-        assert block["difference"][nothing] is None
+    _, arm = only(pair(tmp_path, 4, data=REAL))
+    block = arm["final"]
+    nothing = ("sd", "t_interval", "t_p", "bootstrap_interval", "images_and_seeds_interval", "p", "equivalence")
+    assert [block["difference"][key] for key in nothing] == [None] * len(nothing)
     assert block["detectable_difference"] is block["seeds_needed_for_published"]["n"] is None
-    assert block["mcnemar"]["pooled"]["caveat"] is None
+    assert block["mcnemar"]["pooled"]["caveat"] is None and block["difference"]["effect_size"]["d"] is None
     low, high = block["difference"]["images_interval"]
     assert low <= 0.25 <= high
-    said = comparison["sentence"]
-    assert "one run each, seed 4" in said and "25.00 points higher" in said and "p = 1)" in said
+    said = block["sentence"]
+    assert "one run each, seed 4" in said and "25.00 points higher than without attention" in said and "p = 1)" in said
     assert "says nothing about other seeds" in said and "no more than chance" in said
     assert "measurable" not in said and "95 %" not in said
 
 
 def test_equal_differences_give_no_interval_and_no_claim(tmp_path):
-    comparison = only([run for seed in range(3) for run in pair(tmp_path, seed)])
-    assert comparison["final"]["difference"]["sd"] == 0 and comparison["final"]["difference"]["t_interval"] is None
-    assert comparison["final"]["detectable_difference"] is None
-    assert "25.00 points higher in each of the 3 seeds" in comparison["sentence"]
-    assert "no effect can be claimed" in comparison["sentence"]
+    comparison, arm = only([run for seed in range(5) for run in pair(tmp_path, seed)])
+    assert arm["final"]["difference"]["sd"] == 0 and arm["final"]["difference"]["t_interval"] is None
+    assert arm["final"]["detectable_difference"] is None
+    assert "25.00 points higher than without attention in each of the 5 seeds" in arm["final"]["sentence"]
+    assert "no effect can be claimed" in arm["final"]["sentence"]
     assert "unknown" in comparison_text(comparison)
 
 
-def block_of(mean, seeds, both) -> dict:
-    difference = {"mean": mean, "t_interval": seeds, "images_and_seeds_interval": both}
+def block_of(mean, seeds, both, equivalent=False) -> dict:
+    tested = {"margin": 0.005, "shown": equivalent}
+    difference = {"mean": mean, "t_interval": seeds, "images_and_seeds_interval": both, "equivalence": tested}
     return {"difference": difference, "detectable_difference": 0.021}
 
 
-def said(mean, seeds, both, stand_in=False, which="final", chosen_on="eval") -> str:
+def said(mean, seeds, both, stand_in=False, which="final", chosen_on="eval", arms=1, **keys) -> str:
+    arm = {"title": "SimAM", "n": 5, "seeds": [0, 1, 2, 3, 4], which: block_of(mean, seeds, both, **keys)}
     comparison = {
-        "title": "TowerNet", "n": 5, "seeds": [0, 1, 2, 3, 4], "best_chosen_on": chosen_on,
-        "data": {"stand_in": stand_in, "eval_images": 365}, which: block_of(mean, seeds, both),
+        "title": "TowerNet", "best_chosen_on": chosen_on, "data": {"stand_in": stand_in, "eval_images": 365},
+        "baseline": {"title": "none", "attention": {"name": "none"}}, "arms": [arm] * arms,
     }  # fmt: skip
-    return wording.sentence(comparison, which)
+    return wording.sentence(comparison, arm, which)
 
 
 def test_sentences():
     assert said(0.003, (-0.009, 0.015), (-0.01, 0.02)) == (
-        "TowerNet, 5 seeds: with SimAM the final accuracy is 0.30 points higher on average (95 % interval -0.90 to "
-        "+1.50): no measurable effect; with 5 seeds, a true difference below 2.10 points would be missed more than "
-        "one time in five."
+        "TowerNet, 5 seeds: with SimAM the final accuracy is 0.30 points higher than without attention on average "
+        "(95 % interval -0.90 to +1.50); over images and seeds together the interval is -1.00 to +2.00: neither an "
+        "effect nor equivalence within 0.5 points is shown; with 5 seeds, a true difference below 2.10 points would be "
+        "missed more than one time in five."
+    )
+    assert said(0.001, (-0.003, 0.004), (-0.003, 0.004), equivalent=True).endswith(
+        "the interval is -0.30 to +0.40: equivalent within 0.5 points (two one-sided tests at 5 %)."
     )
     assert said(-0.02, (-0.03, -0.01), (-0.035, -0.005)) == (
-        "TowerNet, 5 seeds: with SimAM the final accuracy is 2.00 points lower on average (95 % interval -3.00 to "
-        "-1.00); over images and seeds together the interval is -3.50 to -0.50: a measurable loss for this network, "
-        "data and recipe."
+        "TowerNet, 5 seeds: with SimAM the final accuracy is 2.00 points lower than without attention on average "
+        "(95 % interval -3.00 to -1.00); over images and seeds together the interval is -3.50 to -0.50: a measurable "
+        "loss for this network, data and recipe."
     )
     # The interval over seeds alone excludes 0; then the other one alone.
     assert "+0.50 to +3.50), but over images and seeds together the interval is -0.10 to +4.10: no effect can be" in (
         said(0.02, (0.005, 0.035), (-0.001, 0.041))
     )
-    assert "no measurable effect" in said(0.02, (-0.005, 0.045), (0.001, 0.041))
+    assert "neither an effect nor" in said(0.02, (-0.005, 0.045), (0.001, 0.041))
+    assert "(interval of 95 % for all 4 arms together, -0.50 to" in said(0.02, (-0.005, 0.045), (0.0, 0.041), arms=4)
     assert said(0.02, (0.01, 0.03), (0.01, 0.03), stand_in=True).startswith("Stand-in data: generated images, no evid")
-    assert "the best epoch's accuracy (chosen on the eval images, which flatters both) is the same on average" in (
+    assert "the best epoch's accuracy (chosen on the eval images, which flatters all) is the same as without att" in (
         said(0.0, (-0.01, 0.01), (-0.01, 0.01), which="best")
     )
     assert "(chosen on validation images)" in (
@@ -177,7 +205,7 @@ def test_no_sentence_claims_more_than_both_printed_intervals_allow():
             low, high = map(float, re.search(r"interval (\S+) to ([^)]+)\)", text).groups())
             assert low > 0 or high < 0
         else:
-            assert "no measurable effect" in text or "no effect can be claimed" in text
+            assert "neither an effect nor equivalence" in text or "no effect can be claimed" in text
     assert 300 < claims < 2700
 
 
@@ -193,59 +221,85 @@ def test_printed_intervals_are_never_narrower():
 
 
 def test_text(tmp_path):
-    runs = write_sweep(tmp_path, seeds=4, images=365, chosen_on="validation")
-    text = comparison_text(only(runs))
+    runs = write_sweep(tmp_path, seeds=5, images=365, chosen_on="validation")
+    text = comparison_text(only(runs)[0])
     assert max(map(len, text.splitlines())) <= 100
     for words in (
-        "TowerNet, shapes16 (stand-in data) at 128 pixels, 3 epochs", "made_simam, lambda 0.0001",
-        "4 (seeds 0, 1, 2, 3)", "32 train and 365 eval images", "A processor", "1 thread(s)", "paddle 3.3.1",
+        "TowerNet, shapes16 (stand-in data) at 128 pixels, 3 epochs", "SimAM: made_simam", ": made\n",
+        "n = 5 (seeds 0, 1, 2, 3, 4)", "32 train and 365 eval images", "A processor", "1 thread(s)", "paddle 3.3.1",
         "best epoch *", "* chosen on validation images", "Stand-in data: generated images, no evidence about SimAM.",
-        "McNemar p", "detectable with 4 seeds", "0.069 points",
+        "McNemar p", "detectable with 5 seeds", "0.069 points", "Hedges", "equivalence within 0.5 points",
+        "claimed only where both",
     ):  # fmt: skip
         assert words in text, words
-    real = comparison_text(only(pair(tmp_path / "real", data=REAL)))
+    real = comparison_text(only(pair(tmp_path / "real", data=REAL))[0])
     assert "tand-in" not in real and "CIFAR-10 at 128 pixels" in real and "* chosen on the eval images" in real
 
 
 def test_figure(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(reporting, "save_figure", lambda figure, path: drawn.append(figure))
-    comparisons = [only(write_sweep(tmp_path / "a", seeds=3)), only(pair(tmp_path / "b", data=REAL))]
+    comparisons = [only(write_sweep(tmp_path / "a", seeds=5))[0], only(pair(tmp_path / "b", data=REAL))[0]]
+    (arm,) = comparisons[0]["arms"]
     plot_comparison(comparisons, "unused.png")
     plot_comparison(comparisons[1:], "unused.png")
     assert "stand-in data" in drawn[0].get_suptitle() and "stand-in" not in drawn[1].get_suptitle()
     final, best, differences = drawn[0].subfigs[0].axes
     for panel, which in ((final, "final"), (best, "best")):
-        lines = [line.get_ydata() for line in panel.get_lines()[:3]]
-        halves = [comparisons[0][which][half]["values"] for half in ("off", "on")]
-        np.testing.assert_allclose(lines, 100 * np.transpose(halves))
+        lines = [line.get_ydata() for line in panel.get_lines()[:5]]
+        sides = [arm[which][side]["values"] for side in ("baseline", "arm")]
+        np.testing.assert_allclose(lines, 100 * np.transpose(sides))
     over_seeds = differences.containers[0]
     low, high = over_seeds[2][0].get_segments()[0][:, 1]
-    assert (low, high) == pytest.approx(tuple(100 * np.array(comparisons[0]["final"]["difference"]["t_interval"])))
+    assert (low, high) == pytest.approx(tuple(100 * np.array(arm["final"]["difference"]["t_interval"])))
     assert not drawn[1].subfigs[0].axes[2].containers  # one pair: no interval
 
 
-def test_pairs_are_the_same_but_for_attention(tmp_path):
+def test_arms_are_the_same_but_for_attention(tmp_path):
     runs = pair(tmp_path / "a") + pair(tmp_path / "b", config={"optim": {"learning_rate": 0.5}})
     lonely = write_run(tmp_path / "c/seed1", "simam", 1)
-    found, alone = find_pairs([*runs, lonely])
-    assert [(list(pairs.off), list(pairs.on)) for pairs in found] == [([0], [0])] * 2
-    assert alone == []  # seed 1 belongs to the first pair, which lacks the other half
-    assert found[0].missing == ("made seed 1: not there",)
+    found, left_out = find_arms([*runs, lonely])
+    assert [[arms.seeds(arm) for arm in arms.others] for arms in found] == [[[0]]] * 2
+    assert left_out == []  # seed 1 belongs to the first comparison, whose baseline lacks it
+    assert found[0].missing() == ["made seed 1: not there"]
     other = write_run(tmp_path / "d/seed0", config={"model": {"backbone": "alexnet"}})
-    assert find_pairs([*runs, other])[1] == [other]
-    with pytest.raises(UserError, match="same half with seed 0"):
-        find_pairs([*runs, write_run(tmp_path / "again/seed0", "none")])
+    assert find_arms([*runs, other])[1] == ["d/seed0"]
+    with pytest.raises(UserError, match="same arm with seed 0"):
+        find_arms([*runs, write_run(tmp_path / "again/seed0", "none")])
 
 
-def test_each_lambda_has_its_own_comparison(tmp_path):
+def test_each_lambda_is_an_arm(tmp_path):
     off = write_run(tmp_path / "off/seed0")
     small, large = (
         write_run(tmp_path / name / "seed0", "simam", config={"model": {"e_lambda": e_lambda}, "name": name})
         for name, e_lambda in (("small", 1e-5), ("large", 0.1))
     )
-    found, _ = find_pairs([off, small, large])
-    assert [(pairs.off[0], pairs.on[0]) for pairs in found] == [(off, small), (off, large)]
+    # A sweep over lambda repeats the arm without attention, under another name: the same experiment.
+    again = write_run(tmp_path / "own/seed0", config={"model": {"e_lambda": 0.1}, "name": "own"})
+    (arms,), left_out = find_arms([off, small, large, again])
+    assert arms.baseline.runs == {0: off} and [arm.runs for arm in arms.others] == [{0: small}, {0: large}]
+    assert len({arm.title for arm in arms.others}) == 2
+    assert left_out == ["own/seed0, the same as made"]
+    # Where files lie and what computes makes no other experiment.
+    moved = write_run(tmp_path / "moved/seed1", "simam", 1, config={
+        "data": {"dataset": "shapes16", "image_size": 128, "root": "elsewhere", "num_workers": 0},
+        "model": {"fused": False, "e_lambda": 0.1}, "train": {"epochs": 3, "device": "cpu"}, "name": "large",
+    })  # fmt: skip
+    (arms,), _ = find_arms([off, large, moved])
+    assert list(arms.others[0].runs) == [0, 1]
+
+
+def test_any_arm_can_be_the_baseline(tmp_path):
+    runs = pair(tmp_path)
+    for name in ("SimAM", "simam", "made_simam"):
+        (comparison,) = compare(runs, name)["comparisons"]
+        (arm,) = comparison["arms"]
+        assert (comparison["baseline"]["title"], arm["name"]) == ("SimAM", "made")
+        assert arm["final"]["difference"]["mean"] == -0.25
+    assert "with SimAM on" not in arm["final"]["sentence"] and "than with SimAM" in arm["final"]["sentence"]
+    with pytest.raises(UserError, match="no arm is called 'se'; there are made, made_simam"):
+        compare(runs, "se")
+    assert compare(runs[1:])["comparisons"] == []  # no plain network
 
 
 def test_other_data_weights_or_images_are_refused(tmp_path):
@@ -269,7 +323,7 @@ def test_other_hardware_and_versions_are_warned_of(tmp_path):
     resumed = {"sessions": [{"after_step": 3, "cpu": "Another"}]}
     runs = pair(tmp_path, 0, on_keys={"environment": {"threads": 2}}) + pair(tmp_path, 1)
     runs += pair(tmp_path, 2, environment={"paddle": "2.6.2"}) + pair(tmp_path, 3, off_keys={"environment": resumed})
-    comparison = only(runs)
+    comparison, _ = only(runs)
     warnings = dict(warning.split(" differs ") for warning in comparison["warnings"])
     assert set(warnings) == {"threads", "paddle", "cpu"}
     assert warnings["threads"].startswith("inside the pairs of seed 0, so it may be the cause")
@@ -283,8 +337,8 @@ def test_predictions_that_do_not_agree_with_the_result_are_warned_of(tmp_path):
     off, on = pair(tmp_path)
     result = on.read_result()
     on.result.write_text(json.dumps({**result, "final": {**result["final"], "eval_acc": 0.9}}))
-    assert only([off, on])["warnings"] == [
-        "made_simam seed 0: accuracy 0.9000 in result.json, 0.7500 in predictions.npz"
+    assert only([off, on])[0]["warnings"] == [
+        "made_simam seed 0: accuracy 0.9000 in result.json, 0.7500 in its predictions"
     ]
 
 

@@ -12,6 +12,7 @@ from made_runs import write_sweep
 from simam_repro.config import PROJECT_ROOT
 from simam_repro.errors import UserError
 from simam_repro.evaluation.comparison import compare
+from simam_repro.evaluation.wording import rows_of
 from simam_repro.reporting.readme import BEGIN, END, results_table, update_readme, with_table
 from simam_repro.reporting.report import answer, recipe_rows, write_report
 from simam_repro.reporting.results import read_sweeps
@@ -21,11 +22,11 @@ READMES = sorted(PROJECT_ROOT.glob("README*.md"))
 REAL = {"name": "caltech101_16", "stand_in": False}
 
 
-def keep(folder: Path, **keys) -> list[dict]:
-    """A sweep's folder of results; returns its comparisons."""
+def keep(folder: Path, **keys) -> list[tuple[dict, dict]]:
+    """A sweep's folder of results; returns (comparison, arm) of each of its arms."""
     comparison = compare(write_sweep(folder, **keys))
     write_json(folder / "comparison.json", comparison)
-    return comparison["comparisons"]
+    return rows_of(comparison["comparisons"])
 
 
 class Page(HTMLParser):
@@ -55,7 +56,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
-    keep(results / "no_effect", seeds=4, data=REAL)
+    keep(results / "no_effect", seeds=5, data=REAL)
     keep(results / "one_pair", seeds=1, data=REAL)
     return results
 
@@ -75,20 +76,21 @@ def test_page_is_one_file(page):
 
 def test_page_says_what_was_measured(page, results):
     (comparison,) = next(sweep for sweep in read_sweeps(results) if sweep.name == "no_effect").comparisons
-    assert comparison["sentence"] in page.text
-    assert f"{100 * comparison['final']['off']['mean']:.2f} %" in page.text
+    (arm,) = comparison["arms"]
+    assert arm["final"]["sentence"] in page.text
+    assert f"{100 * arm['final']['baseline']['mean']:.2f} %" in page.text
     for expected in ("Paddle 3.3.1", "A processor", "make sweep-no-effect", "make sweep-caltech-towernet", "+0.069"):
         assert expected in page.text
 
 
 def test_one_run_a_side_is_no_evidence(page):
-    assert "1 more comparison(s) have one run a side" in page.text
+    assert "1 more comparison(s) have too few runs a side" in page.text
 
 
 @pytest.mark.parametrize(
     "keys, first",
     [
-        ({"seeds": 4}, "No measurable effect so far: in none of the 1"),
+        ({"seeds": 5}, "No effect is shown so far: in none of the 1"),
         ({"seeds": 6, "gain": 0.15, "spread": 0.001}, "In 1 of 1 comparisons"),
     ],
 )
@@ -110,8 +112,8 @@ def test_report_of_nothing(tmp_path):
 
 
 def test_recipes_are_compared_at_the_same_seed_and_scale(tmp_path):
-    write_json(tmp_path / "a" / "comparison.json", {"comparisons": []})
-    write_json(tmp_path / "b" / "comparison.json", {"comparisons": []})
+    for name in "ab":
+        write_json(tmp_path / name / "comparison.json", {"schema": 2, "comparisons": []})
     write_sweep(tmp_path / "a", seeds=2)
     for name, size in (("faithful_made", 128), ("faithful_made_simam", 64)):
         config = {"name": name, "data": {"dataset": "shapes16", "image_size": size}}
@@ -125,10 +127,10 @@ def test_recipes_are_compared_at_the_same_seed_and_scale(tmp_path):
 
 def test_table_has_a_line_for_each_comparison(results):
     lines = results_table(results).splitlines()
-    assert len(lines) == 2 + 2 + 2
-    assert "| 4 |" in lines[2] and " to " in lines[2]
-    assert lines[3].endswith("| none |") and "±" not in lines[3]
-    assert lines[-1].startswith("A processor, 1 thread(s) a run; Paddle 3.3.1")
+    assert lines[4] == "" and lines[5].startswith("A processor, 1 thread(s) a run; Paddle 3.3.1")
+    assert "| SimAM | 5 |" in lines[2] and " to " in lines[2] and re.search(r"\| [01]\.\d{3} \|$", lines[2])
+    assert lines[3].endswith("| none | none | none |") and "±" not in lines[3]
+    assert "both intervals" in lines[6] and "adjusted for the table's 1 rows" in lines[7] and len(lines) == 8
 
 
 def test_readme_keeps_its_other_lines(tmp_path, results):
@@ -159,12 +161,14 @@ def test_the_committed_report_is_not_stale(tmp_path):
 
 
 def paired(off: float, on: float) -> dict:
-    statistic = {"values": [on - off], "mean": on - off, "sd": None, "t_interval": None}
-    return {"off": {"mean": off}, "on": {"mean": on}, "difference": statistic}
+    statistic = {"values": [on - off], "mean": on - off, "sd": None, "t_interval": None,
+                 "images_and_seeds_interval": None}  # fmt: skip
+    return {"baseline": {"mean": off}, "arm": {"mean": on}, "difference": statistic}
 
 
-FOG = {"fog": {"by_severity": {"off": [0.6, 0.4], "on": [0.7, 0.5]}, "accuracy": paired(0.5, 0.6)}}
-PGD = {"pgd": {"eps": [0.5 / 255], "off": [[0.3]], "on": [[0.2]], "difference": [paired(0.3, 0.2)["difference"]]}}
+FOG = {"fog": {"by_severity": {"baseline": [0.6, 0.4], "arm": [0.7, 0.5]}, "accuracy": paired(0.5, 0.6)}}
+PGD = {"pgd": {"eps": [0.5 / 255], "baseline": [[0.3]], "arm": [[0.2]]}}
+PGD["pgd"]["difference"] = [paired(0.3, 0.2)["difference"]]
 PGD["pgd"]["mean"] = paired(0.3, 0.2)
 NOT_DEFINED = {"mean": None, "t_interval": None}
 PARTS = {
@@ -178,14 +182,19 @@ PARTS = {
 def test_robustness_of_whatever_was_measured(tmp_path, parts):
     folder = tmp_path / "results" / "sweep"
     keep(folder, seeds=1, data=REAL)
-    comparison = {"off": "a", "on": "b", "n": 1, "seeds": [0], "sentence": "Said.", "clean": paired(0.8, 0.9)}
+    arms = {
+        side: {"title": title, "name": name, "attention": {"name": title}}
+        for side, title, name in (("baseline", "none", "a"), ("arm", "SE", "b"))
+    }
+    comparison = {**arms, "n": 1, "seeds": [0], "sentence": "Said.", "clean": paired(0.8, 0.9)}
     measured = {"images": 10, "checkpoint": "last", "levels": [1, 3], "comparisons": [comparison | PARTS[parts]]}
+    measured["schema"] = 2
     write_json(folder / "robustness.json", measured)
     write_report(tmp_path / "report.html", tmp_path / "results", tmp_path)
     text = Page(tmp_path / "report.html").text
-    assert "none (clean images) 80.0 % 90.0 % +10.0 none" in text and "severities 1, 3" in text
+    assert "none (clean images) 80.0 % 90.0 % +10.0 none none" in text and "severities 1, 3" in text
     assert ("fog 50.0 % 60.0 %" in text and "not defined" in text) == ("corruptions" in PARTS[parts])
-    assert ("PGD 0.5 30.0 % 20.0 % -10.0 none" in text) == bool(PARTS[parts]["attacks"])
+    assert ("PGD 0.5 30.0 % 20.0 % -10.0 none none" in text) == bool(PARTS[parts]["attacks"])
 
 
 def test_command(tmp_path, results):

@@ -13,7 +13,8 @@ from tiny_pair import train_tiny_pair
 
 from simam_repro.errors import UserError
 from simam_repro.evaluation import load_trained
-from simam_repro.evaluation.robustness import EPS, Measurement, Scope, find_runs
+from simam_repro.evaluation.outcomes import pack, unpack
+from simam_repro.evaluation.robustness import EPS, Measurement, Scope, complete_runs
 from simam_repro.evaluation.robustness_pairs import compare_robustness
 from simam_repro.reporting import robustness as reporting
 from simam_repro.runs import RunFolder
@@ -75,7 +76,8 @@ def by_hand(two_seeds):
 
 def test_corruption_errors_by_hand(by_hand):
     (comparison,) = by_hand["comparisons"]
-    assert (comparison["off"], comparison["on"], comparison["seeds"]) == ("tiny", "tiny_simam", [0, 1])
+    assert [comparison[side]["name"] for side in ("baseline", "arm")] == ["tiny", "tiny_simam"]
+    assert comparison["seeds"] == [0, 1]
     fog, jpeg = comparison["corruptions"]["fog"], comparison["corruptions"]["jpeg"]
     # Errors of fog: seed 0 0.3 + 0.5 off, 0.4 + 0.4 on; seed 1 0.4 + 0.6 off, 0.2 + 0.6 on.
     assert fog["ce"]["values"] == pytest.approx([0.8 / 0.8, 0.8 / 1.0])
@@ -85,8 +87,8 @@ def test_corruption_errors_by_hand(by_hand):
     assert fog["relative_ce"]["values"] == pytest.approx([1.0, 0.8 / 0.8])
     assert jpeg["relative_ce"]["values"] == pytest.approx([0.2 / 0.6, 0.8 / 0.6])
     assert comparison["relative_mce"]["values"] == pytest.approx([(1 + 1 / 3) / 2, (1 + 4 / 3) / 2])
-    np.testing.assert_allclose(fog["by_severity"]["off"], [0.65, 0.45])
-    np.testing.assert_allclose(fog["by_severity_and_seed"]["on"], [[0.6, 0.6], [0.8, 0.4]])
+    np.testing.assert_allclose(fog["by_severity"]["baseline"], [0.65, 0.45])
+    np.testing.assert_allclose(fog["by_severity_and_seed"]["arm"], [[0.6, 0.6], [0.8, 0.4]])
 
 
 def test_differences_are_paired_by_seed(by_hand):
@@ -100,23 +102,55 @@ def test_differences_are_paired_by_seed(by_hand):
     fgsm_numbers = comparison["attacks"]["fgsm"]
     assert [one["mean"] for one in fgsm_numbers["difference"]] == pytest.approx([0.05, 0, 0, 0, -0.05])
     assert fgsm_numbers["eps"] == pytest.approx([0.5 / 255, 1 / 255, 2 / 255, 4 / 255, 8 / 255])
-    assert fgsm_numbers["off"] == [[0.5, 0.4, 0.3, 0.2, 0.1]] * 2
+    assert fgsm_numbers["baseline"] == [[0.5, 0.4, 0.3, 0.2, 0.1]] * 2
     assert fgsm_numbers["mean"]["difference"]["values"] == pytest.approx([0, 0])
     # 7.5 points with an interval of -24 to +39.
-    assert "no difference was measured" in comparison["sentence"] and "stand-in" in comparison["sentence"]
+    assert "neither an effect nor equivalence" in comparison["sentence"] and "stand-in" in comparison["sentence"]
     json.dumps(by_hand, allow_nan=False)
 
 
-def test_a_sentence_claims_what_the_interval_allows(two_seeds):
-    (off0, off1), (on0, on1) = two_seeds
-    for fog, word in (((0.3, 0.302), "higher"), ((0.2, 0.198), "lower"), ((0.3, 0.1), "no difference")):
-        measurements = [stated(run, 0.9, {"fog": (value, value)})
-                        for run, value in ((off0, 0.25), (off1, 0.25), (on0, fog[0]), (on1, fog[1]))]  # fmt: skip
-        (comparison,) = compare_robustness(measurements, measurements[0].scope)["comparisons"]
-        assert word in comparison["sentence"]
-        (alone,) = compare_robustness(measurements[::2], measurements[0].scope)["comparisons"]
-        assert alone["n"] == 1 and alone["mean_corruption"]["difference"]["t_interval"] is None
-        assert "nothing follows for other seeds" in alone["sentence"] and word not in alone["sentence"]
+@pytest.fixture
+def five_seeds(runs):
+    """Five runs of each arm: [none, SimAM]."""
+    return [
+        [RunFolder(runs / name / "seed0"), *(reseeded(runs / name / "seed0", seed) for seed in range(1, 5))]
+        for name in ("tiny", "tiny_simam")
+    ]
+
+
+IMAGES = 9  # of the miniature
+
+
+def foggy(run: RunFolder, right: int, kept: bool = True) -> Measurement:
+    """A measurement under fog: the first `right` of nine images are recognised at both severities."""
+    outcomes = np.arange(IMAGES) < right
+    measurement = stated(run, 0.9, {"fog": (outcomes.mean(),) * 2})
+    if kept:
+        measurement.content["right"]["corruptions"] = {"fog": {level: pack(outcomes) for level in ("1", "2")}}
+    return measurement
+
+
+def test_a_sentence_claims_what_both_intervals_allow(five_seeds):
+    off, on = five_seeds
+
+    def compared(gains, count=5, kept=True):
+        baseline = [foggy(run, 3, kept) for run in off[:count]]
+        arm = [foggy(run, 3 + gain, kept) for run, gain in zip(on, gains)]
+        (comparison,) = compare_robustness([*baseline, *arm], arm[0].scope)["comparisons"]
+        return comparison["mean_corruption"]["difference"], comparison["sentence"]
+
+    difference, sentence = compared((5, 5, 5, 6, 5))
+    assert difference["t_interval"][0] > 0 and difference["images_and_seeds_interval"][0] > 0
+    assert ": higher with SimAM." in sentence
+    assert ": lower with SimAM." in compared((-3, -3, -2, -3, -3))[1]
+    difference, sentence = compared((1, 1, 1, 2, 1))  # one image: by chance the images are not these
+    assert difference["t_interval"][0] > 0 >= difference["images_and_seeds_interval"][0]
+    assert "both intervals would have to exclude zero, so no effect can be claimed" in sentence
+    difference, sentence = compared((5, 5, 5, 6, 5), kept=False)  # measured before outcomes were kept
+    assert difference["images_and_seeds_interval"] is None and "not known" in sentence and "higher" not in sentence
+    assert "neither an effect nor equivalence within 0.5 points" in compared((2, -3, 0, 1, 0))[1]
+    difference, sentence = compared((5,), count=1)
+    assert difference["t_interval"] is None and "nothing follows for other seeds" in sentence
 
 
 def test_nothing_is_relative_to_no_error(two_seeds):
@@ -131,8 +165,8 @@ def test_what_is_no_pair(two_seeds):
     (off0, off1), (on0, on1) = two_seeds
     numbers = {"fog": (0.5, 0.5)}
     left = compare_robustness([stated(off0, 0.5, numbers), stated(on1, 0.5, numbers)], Scope())
-    assert left["comparisons"] == [] and left["unpaired"] == ["tiny seed 0", "tiny_simam seed 1"]
-    with pytest.raises(UserError, match="the same half"):
+    assert left["comparisons"] == [] and left["left_out"] == ["tiny/seed0", "tiny_simam/seed1"]
+    with pytest.raises(UserError, match="the same arm"):
         twin = RunFolder(shutil.copytree(off0.path, off0.path.with_name("again")))
         compare_robustness([stated(run, 0.5, numbers) for run in (off0, twin, on0)], Scope())
     with pytest.raises(UserError, match=r"different data.*\(3 images\).*\(9 images\)"):
@@ -145,7 +179,7 @@ def test_table_and_figure(by_hand, tmp_path, monkeypatch):
     for words in ("n = 2 pairs (seed 0, 1)", "9 of 9 eval images of caltech101_16", "1 epochs", "final epoch",
                   "paddle", "FGSM 0.5/255", "thread", "Stand-in data", "not corrected", "mCE"):  # fmt: skip
         assert words in table
-    assert "not compared: odd seed 3." in reporting.robustness_table({**by_hand, "unpaired": ["odd seed 3"]})
+    assert "not compared: odd seed 3." in reporting.robustness_table({**by_hand, "left_out": ["odd seed 3"]})
     drawn = []
     monkeypatch.setattr(reporting, "save_figure", lambda figure, path: drawn.append(figure))
     reporting.plot_robustness(by_hand, tmp_path / "unused.png")
@@ -197,6 +231,8 @@ def test_more_is_added_and_other_settings_begin_anew(runs):
     todo, first = measured()
     assert todo == [("clean",), ("corruptions", "fog", 1)]
     assert first["clean"] == pytest.approx(run.read_result()["final"]["eval_acc"])
+    assert unpack(first["right"]["clean"], 9).mean() == first["clean"]
+    assert unpack(first["right"]["corruptions"]["fog"]["1"], 9).mean() == first["corruptions"]["fog"]["1"]
     result = run.read_result()
     assert result["versions"]["paddle"] == paddle.__version__ and "thread" in result["hardware"]
     assert first["trained_on"] == {key: result[key] for key in ("hardware", "versions")}
@@ -227,15 +263,15 @@ def test_batches_do_not_matter(runs, monkeypatch):
     assert content(4) == content(3)
 
 
-def test_find_runs(runs):
+def test_complete_runs_are_found(runs):
     both = [runs / "tiny" / "seed0", runs / "tiny_simam" / "seed0"]
-    found, incomplete = find_runs([runs, both[0]])
+    found, incomplete = complete_runs([runs, both[0]])
     assert [run.path for run in found] == both and incomplete == []
     (both[0] / "result.json").unlink()
-    found, incomplete = find_runs([runs])
+    found, incomplete = complete_runs([runs])
     assert [run.path for run in found] == both[1:] and incomplete == both[:1]
     with pytest.raises(UserError, match="no result.json"):
-        find_runs([both[0]])
+        complete_runs([both[0]])
 
 
 def test_command_refuses(runs, tmp_path):
@@ -254,5 +290,5 @@ def test_a_run_without_its_half_says_so(runs):
     run = runs / "tiny" / "seed0"
     done = script("robustness", run, "--corruptions", "none", "--attacks", "none", "--images", "2")
     assert done.returncode == 0, done.stderr
-    assert "no pair among the runs" in done.stdout and not (run / "robustness.png").exists()
+    assert "nothing to compare" in done.stdout and not (run / "robustness.png").exists()
     assert load_trained(run).run.complete

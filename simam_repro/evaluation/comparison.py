@@ -1,4 +1,20 @@
-"""Runs without and with SimAM, compared: from run folders to one dict, which is the content of comparison.json."""
+"""The arms of a comparison: from run folders to one dict, which is the content of comparison.json.
+
+    schema, method, left_out
+    comparisons: one for each recipe, with its arms: [
+        title, data, backbone, image_size, epochs, best_chosen_on, missing, hardware, versions, git_commits, warnings,
+        confidence (of each interval, so that those of all arms hold together with 95 %),
+        baseline {title, name, attention}
+        arms: one for each other arm: [
+            title, name, attention, seeds, n (pairs of runs), wall_s {baseline, arm},
+            final, best: {
+                baseline, arm {values, mean, sd} and difference, of accuracy; the same in loss and ece;
+                difference adds intervals, p, effect_size and equivalence (see `statistics`);
+                mcnemar, classes, detectable_difference, seeds_needed_for_published, sentence }]]
+
+A difference is arm minus baseline. Accuracies and calibration errors are fractions, losses nats; null stands for what
+does not exist (an interval over seeds of one pair).
+"""
 
 from dataclasses import dataclass
 
@@ -7,38 +23,46 @@ import numpy as np
 from simam_repro.config import Experiment
 from simam_repro.errors import UserError
 from simam_repro.evaluation import statistics, wording
-from simam_repro.evaluation.metrics import cross_entropies
-from simam_repro.evaluation.pairs import Pairs, find_pairs
+from simam_repro.evaluation.arms import Arm, Arms, find_arms
+from simam_repro.evaluation.outcomes import EpochOutcomes, Outcomes, read_outcomes
 from simam_repro.evaluation.published import ALEXNET_DIFFERENCE
-from simam_repro.runs import Predictions, RunFolder
+from simam_repro.runs import RunFolder
+
+SCHEMA = 2
+POOLED_CAVEAT = "the seeds share their images, so the pooled p is too small; the intervals take that into account"
+HARDWARE = ("cpu", "threads", "device", "gpu", "nproc")
+VERSIONS = ("paddle", "python", "numpy")
+
+
+def compare(runs: list[RunFolder], baseline: str | None = None, margin: float = statistics.MARGIN) -> dict:
+    """The content of comparison.json, see above.
+
+    Args:
+        runs: complete or not; what is not complete is named in `missing` or `left_out`.
+        baseline: title, attention or experiment's name of the baseline arm; None: the arm without attention.
+        margin: accuracies that differ by less are equivalent.
+    Raises:
+        UserError: arms of different data, a file that is missing or damaged, two runs of the same arm and seed.
+    """
+    found, left_out = find_arms(runs, baseline)
+    return {
+        "schema": SCHEMA,
+        "method": {**METHOD, "margin": margin},
+        "comparisons": [_comparison(arms, margin) for arms in found],
+        "left_out": left_out,
+    }
+
 
 METHOD = {
     "confidence": statistics.CONFIDENCE,
+    "several_arms": "Bonferroni",
+    "fewest_seeds": statistics.FEWEST_SEEDS,
     "bootstrap": {
         "kind": "percentile", "resamples": statistics.RESAMPLES, "random_seed": statistics.BOOTSTRAP_SEED,
     },
     "power": statistics.POWER,
     "ece_bins": statistics.ECE_BINS,
 }  # fmt: skip
-POOLED_CAVEAT = "the seeds share their images, so the pooled p is too small; the intervals take that into account"
-HARDWARE = ("cpu", "threads", "device", "gpu", "nproc")
-VERSIONS = ("paddle", "python", "numpy")
-
-
-def compare(runs: list[RunFolder]) -> dict:
-    """{"schema", "method", "comparisons": [...], "unpaired": [...]}; README.md and METHOD say how it is computed.
-
-    A comparison has the numbers of its runs' eval images for the final and the best epoch. Accuracies and calibration
-    errors are fractions, losses nats; null stands for what does not exist (an interval over seeds of one pair).
-
-    Args:
-        runs: complete or not; what is not complete is named in `missing` or `unpaired`.
-    Raises:
-        UserError: a pair of different data, a file that is missing or damaged, two runs of the same half and seed.
-    """
-    found, alone = find_pairs(runs)
-    unpaired = [f"{run.path.parent.name}/{run.path.name}{'' if run.complete else ' (not complete)'}" for run in alone]
-    return {"schema": 1, "method": METHOD, "comparisons": [_comparison(pairs) for pairs in found], "unpaired": unpaired}
 
 
 @dataclass(frozen=True)
@@ -47,7 +71,7 @@ class _Run:
     experiment: Experiment
     result: dict
     environment: dict
-    predictions: Predictions
+    outcomes: Outcomes
 
     @property
     def label(self) -> str:
@@ -62,14 +86,46 @@ class _Run:
 
 def _read(folder: RunFolder) -> _Run:
     return _Run(
-        folder, folder.read_experiment(), folder.read_result(), folder.read_environment(), folder.read_predictions()
+        folder, folder.read_experiment(), folder.read_result(), folder.read_environment(), read_outcomes(folder)
     )
 
 
-def _comparison(pairs: Pairs) -> dict:
-    off, on = ([_read(folder) for folder in half.values()] for half in (pairs.off, pairs.on))
-    _check_same_data([*off, *on])
-    experiment, result = on[0].experiment, on[0].result
+@dataclass(frozen=True)
+class _Pairs:
+    """The runs of the baseline and of one arm, seed by seed; `arms`: how many arms share the level."""
+
+    arm: Arm
+    seeds: list[int]
+    baseline_runs: list[_Run]
+    arm_runs: list[_Run]
+    arms: int
+    margin: float
+
+    @property
+    def runs(self) -> list[_Run]:
+        return [*self.baseline_runs, *self.arm_runs]
+
+    @property
+    def sides(self) -> tuple[list[_Run], list[_Run]]:
+        return self.baseline_runs, self.arm_runs
+
+
+def _comparison(arms: Arms, margin: float) -> dict:
+    read: dict[RunFolder, _Run] = {}
+
+    def runs_of(arm: Arm, seeds: list[int]) -> list[_Run]:
+        folders = [arm.runs[seed] for seed in seeds]
+        read.update({folder: _read(folder) for folder in folders if folder not in read})
+        return [read[folder] for folder in folders]
+
+    pairs = [
+        _Pairs(arm, seeds, runs_of(arms.baseline, seeds), runs_of(arm, seeds), len(arms.others), margin)
+        for arm in arms.others
+        for seeds in [arms.seeds(arm)]
+    ]
+    runs = list(read.values())
+    _check_same_data(runs)
+    experiment, result = arms.baseline.experiment, runs[0].result
     data = {key: result["data"][key] for key in ("name", "sha256", "stand_in", "train_images", "eval_images")}
     comparison = {
         "title": wording.title(experiment, data),
@@ -77,23 +133,35 @@ def _comparison(pairs: Pairs) -> dict:
         "backbone": experiment.model.backbone,
         "image_size": experiment.data.image_size,
         "epochs": result["epochs"],
-        "off": off[0].experiment.name,
-        "on": experiment.name,
-        "e_lambda": getattr(experiment.model.attention, "e_lambda", None),
-        "seeds": list(pairs.on),
-        "n": len(on),
-        "missing": list(pairs.missing),
-        "hardware": {key: _joined(key, [*off, *on]) for key in HARDWARE},
-        "versions": {key: _joined(key, [*off, *on]) for key in VERSIONS},
-        "git_commits": sorted({_commit(session) for run in (*off, *on) for session in run.conditions}),
-        "wall_s": {"off": [run.result["wall_s"] for run in off], "on": [run.result["wall_s"] for run in on]},
-        "warnings": _warnings(off, on),
         "best_chosen_on": result["best"].get("chosen_on", "eval"),
+        "missing": arms.missing(),
+        "hardware": {key: _joined(key, runs) for key in HARDWARE},
+        "versions": {key: _joined(key, runs) for key in VERSIONS},
+        "git_commits": sorted({_commit(session) for run in runs for session in run.conditions}),
+        "warnings": _warnings(pairs, runs),
+        "confidence": statistics.simultaneous(len(pairs)),
+        "baseline": _identity(arms.baseline),
     }
-    for which in ("final", "best"):
-        comparison[which] = _block(off, on, which)
-        comparison[which]["sentence"] = wording.sentence(comparison, which)
-    return {**comparison, "sentence": comparison["final"]["sentence"]}
+    comparison["arms"] = [_arm(one) for one in pairs]
+    for arm in comparison["arms"]:
+        for which in ("final", "best"):
+            arm[which]["sentence"] = wording.sentence(comparison, arm, which)
+    return comparison
+
+
+def _identity(arm: Arm) -> dict:
+    return {"title": arm.title, "name": arm.name, "attention": arm.attention}
+
+
+def _arm(pairs: _Pairs) -> dict:
+    sides = zip(("baseline", "arm"), pairs.sides)
+    return {
+        **_identity(pairs.arm),
+        "seeds": pairs.seeds,
+        "n": len(pairs.seeds),
+        "wall_s": {side: [run.result["wall_s"] for run in runs] for side, runs in sides},
+        **{which: _block(pairs, which) for which in ("final", "best")},
+    }
 
 
 def _check_same_data(runs: list[_Run]) -> None:
@@ -106,13 +174,17 @@ def _check_same_data(runs: list[_Run]) -> None:
                     f"{first.folder.path} and {run.folder.path} are of different data ({key}: "
                     f"{first.result['data'][key]} and {run.result['data'][key]}); train both on the same"
                 )
-        if run.result.get("weights") != first.result.get("weights"):
+        if _checksum(run) != _checksum(first):
             raise UserError(f"{first.folder.path} and {run.folder.path} started from different weights")
-        for what in ("sample_ids", "labels"):
-            if not np.array_equal(getattr(run.predictions, what), getattr(first.predictions, what)):
-                raise UserError(
-                    f"{first.folder.path} and {run.folder.path}: their predictions.npz are of different eval images"
-                )
+        if run.outcomes.images_sha256 != first.outcomes.images_sha256:
+            raise UserError(
+                f"{first.folder.path} and {run.folder.path}: their predictions.npz are of different eval images"
+            )
+
+
+def _checksum(run: _Run) -> str | None:
+    # Not the whole entry: it also lists what the weights do not have, an arm's own parameters among it.
+    return (run.result.get("weights") or {}).get("sha256")
 
 
 def _values(key: str, run: _Run) -> str:
@@ -129,79 +201,86 @@ def _commit(environment: dict) -> str:
     return f"{environment.get('git_commit')}{'-dirty' if environment.get('git_dirty') else ''}"
 
 
-def _warnings(off: list[_Run], on: list[_Run]) -> list[str]:
+def _warnings(pairs: list[_Pairs], runs: list[_Run]) -> list[str]:
     """What differs between the runs and may make a difference of its own."""
     warnings = []
     for key in (*HARDWARE, *VERSIONS, "git_commit"):
-        halves = list(zip((_values(key, run) for run in off), (_values(key, run) for run in on)))
-        inside = [run.experiment.seed for run, (one, other) in zip(off, halves) if one != other]
+        inside = {
+            one.experiment.seed
+            for arm in pairs
+            for one, other in zip(*arm.sides)
+            if _values(key, one) != _values(key, other)
+        }
         if inside:
-            where = f"inside the pairs of seed {', '.join(map(str, inside))}, so it may be the cause of a difference"
-        elif len(set(halves)) > 1:
+            seeds = ", ".join(map(str, sorted(inside)))
+            where = f"inside the pairs of seed {seeds}, so it may be the cause of a difference"
+        elif len({_values(key, run) for run in runs}) > 1:
             where = "between seeds"
         else:
             continue
-        warnings.append(f"{key} differs {where}: {_joined(key, [*off, *on])}")
-    for run in (*off, *on):
-        recorded, predicted = run.result["final"]["eval_acc"], _right(run, "final").mean()
+        warnings.append(f"{key} differs {where}: {_joined(key, runs)}")
+    for run in runs:
+        recorded, predicted = run.result["final"]["eval_acc"], run.outcomes.final.right.mean()
         if abs(recorded - predicted) > 1e-6:
-            warnings.append(f"{run.label}: accuracy {recorded:.4f} in result.json, {predicted:.4f} in predictions.npz")
+            warnings.append(f"{run.label}: accuracy {recorded:.4f} in result.json, {predicted:.4f} in its predictions")
     return warnings
 
 
-def _logits(run: _Run, which: str) -> np.ndarray:
-    return getattr(run.predictions, f"logits_{which}")
-
-
-def _right(run: _Run, which: str) -> np.ndarray:
-    """bool [images]"""
-    return _logits(run, which).argmax(axis=1) == run.predictions.labels
-
-
-def _block(off: list[_Run], on: list[_Run], which: str) -> dict:
+def _block(pairs: _Pairs, which: str) -> dict:
     """All numbers of one epoch, "final" or "best"."""
-    right = [np.stack([_right(run, which) for run in half]) for half in (off, on)]
-    losses = [
-        np.stack([cross_entropies(_logits(run, which), run.predictions.labels) for run in half]) for half in (off, on)
-    ]
-    errors = [
-        [statistics.expected_calibration_error(_logits(run, which), run.predictions.labels) for run in half]
-        for half in (off, on)
-    ]
-    accuracy = _of_images(*right)
-    deviation = accuracy["difference"]["sd"] if len(on) >= statistics.FEWEST_FOR_POWER else None
+    sides = [[getattr(run.outcomes, which) for run in runs] for runs in pairs.sides]
+    accuracy = _accuracy(*sides, pairs)
+    n, deviation = len(pairs.seeds), accuracy["difference"]["sd"]
+    deviation = deviation if n >= statistics.FEWEST_FOR_POWER else None
     return {
         **accuracy,
-        "mcnemar": _mcnemar(*right, [run.experiment.seed for run in on]),
-        "ece": _of_seeds(*map(np.asarray, errors)),
-        "loss": _of_images(*losses),
-        "detectable_difference": statistics.detectable_difference(deviation, len(on)),
+        "mcnemar": _mcnemar(*sides, pairs.seeds),
+        **{key: _of_seeds(*_each(sides, key), pairs.arms) for key in ("loss", "ece")},
+        "classes": _classes(pairs, sides),
+        "detectable_difference": statistics.detectable_difference(deviation, n),
         "seeds_needed_for_published": {
             "difference": ALEXNET_DIFFERENCE, "n": statistics.seeds_needed(ALEXNET_DIFFERENCE, deviation),
         },
     }  # fmt: skip
 
 
-def _of_images(off: np.ndarray, on: np.ndarray) -> dict:
-    """Statistics of a mean over images; off, on: [seeds, images]."""
-    outcomes = on.astype(float) - off
-    over_images, over_both = statistics.image_intervals(outcomes)
-    block = _of_seeds(off.mean(axis=1), on.mean(axis=1), outcomes.mean(axis=1))
-    block["difference"] |= {"images_and_seeds_interval": over_both, "images_interval": over_images}
+def _each(sides: list[list[EpochOutcomes]], key: str) -> list[np.ndarray]:
+    return [np.array([getattr(outcomes, key) for outcomes in side]) for side in sides]
+
+
+def _accuracy(baseline: list[EpochOutcomes], arm: list[EpochOutcomes], pairs: _Pairs) -> dict:
+    """Statistics of the accuracy, over seeds and over images."""
+    right = [np.stack([outcomes.right for outcomes in side]) for side in (baseline, arm)]
+    outcomes = right[1].astype(float) - right[0]
+    confidence = statistics.simultaneous(pairs.arms)
+    over_images, over_both = statistics.resampled_means(outcomes)
+    differences = outcomes.mean(axis=1)
+    block = _of_seeds(right[0].mean(axis=1), right[1].mean(axis=1), pairs.arms, differences)
+    over_both = over_both if statistics.tell_about_seeds(differences) else None
+    p_values = block["difference"]["t_p"], statistics.percentile_p(over_both)
+    block["difference"] |= {
+        "images_and_seeds_interval": statistics.percentile_interval(over_both, confidence),
+        "images_interval": statistics.percentile_interval(over_images, confidence),
+        "images_and_seeds_p": p_values[1],
+        "p": None if None in p_values else max(p_values),  # of the rule that asks for both intervals
+        "effect_size": statistics.effect_size(differences),
+        "equivalence": statistics.equivalence(differences, over_both, pairs.margin, pairs.arms),
+    }
     return block
 
 
-def _of_seeds(off: np.ndarray, on: np.ndarray, differences=None) -> dict:
-    """Statistics of one number a seed; off, on: [seeds]."""
-    differences = on - off if differences is None else differences
+def _of_seeds(baseline: np.ndarray, arm: np.ndarray, arms: int, differences=None) -> dict:
+    """Statistics of one number a seed; baseline, arm: [seeds]."""
+    differences = arm - baseline if differences is None else differences
+    confidence = statistics.simultaneous(arms)
     return {
-        "off": _summary(off),
-        "on": _summary(on),
+        "baseline": _summary(baseline),
+        "arm": _summary(arm),
         "difference": {
             **_summary(differences),
-            "t_interval": statistics.t_interval(differences),
+            "t_interval": statistics.t_interval(differences, confidence),
             "t_p": statistics.t_p(differences),
-            "bootstrap_interval": statistics.bootstrap_interval(differences),
+            "bootstrap_interval": statistics.bootstrap_interval(differences, confidence),
         },
     }
 
@@ -210,7 +289,22 @@ def _summary(values: np.ndarray) -> dict:
     return {"values": values.tolist(), "mean": float(values.mean()), "sd": statistics.sd(values)}
 
 
-def _mcnemar(off: np.ndarray, on: np.ndarray, seeds: list[int]) -> dict:
-    each = [{"seed": seed, **statistics.mcnemar(*halves)} for seed, *halves in zip(seeds, off, on)]
-    pooled = statistics.mcnemar(off.ravel(), on.ravel())
+def _mcnemar(baseline: list[EpochOutcomes], arm: list[EpochOutcomes], seeds: list[int]) -> dict:
+    right = [np.stack([outcomes.right for outcomes in side]) for side in (baseline, arm)]
+    each = [{"seed": seed, **statistics.mcnemar(*both)} for seed, *both in zip(seeds, *right)]
+    pooled = statistics.mcnemar(*(side.ravel() for side in right))
     return {"per_seed": each, "pooled": {**pooled, "caveat": POOLED_CAVEAT if len(seeds) > 1 else None}}
+
+
+def _classes(pairs: _Pairs, sides: list[list[EpochOutcomes]]) -> list[dict]:
+    """Of each class that has eval images: its accuracy, mean over the seeds. To look at, without intervals."""
+    first = pairs.baseline_runs[0]
+    images = np.array(first.outcomes.class_images)
+    names = first.result["data"].get("class_names") or [str(label) for label in range(len(images))]
+    means = [counts.mean(axis=0) / np.maximum(images, 1) for counts in _each(sides, "class_right")]
+    return [
+        {"class": names[label], "images": int(images[label]), "baseline": float(baseline), "arm": float(arm),
+         "difference": float(arm - baseline)}
+        for label, (baseline, arm) in enumerate(zip(*means))
+        if images[label]
+    ]  # fmt: skip

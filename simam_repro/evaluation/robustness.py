@@ -24,14 +24,15 @@ from simam_repro.evaluation.corruptions import (
     corruption_rng,
     describe_parameters,
 )
+from simam_repro.evaluation.outcomes import pack
 from simam_repro.evaluation.trained import Trained, load_trained
 from simam_repro.models import predict_logits
-from simam_repro.runs import RunFolder
+from simam_repro.runs import RunFolder, find_runs
 from simam_repro.storage import checksum, read_json, write_json
 from simam_repro.training.checkpoints import WEIGHTS
 from simam_repro.training.environment import describe_environment, hardware, versions
 
-SCHEMA = 1
+SCHEMA = 2
 ATTACKS = ("fgsm", "pgd")
 EPS = (0.5, 1, 2, 4, 8)  # in units of 1/255
 # What a part costs in forward passes; a gradient is about two.
@@ -66,8 +67,8 @@ class Scope:
         return [("clean",), *corrupted, *(("attacks", name, eps) for name in self.attacks for eps in EPS)]
 
 
-def find_runs(paths) -> tuple[list[RunFolder], list[Path]]:
-    """Complete runs: those of `paths` that are run folders, and those in and one below the other folders, sorted.
+def complete_runs(paths) -> tuple[list[RunFolder], list[Path]]:
+    """Complete runs: those of `paths` that are run folders, and those in and one below the other folders.
 
     Returns:
         The runs, and the folders of runs that are not complete and were found below a folder.
@@ -80,12 +81,12 @@ def find_runs(paths) -> tuple[list[RunFolder], list[Path]]:
             RunFolder(path).read_result()  # refuses a run that is not complete
             found.append(path)
             continue
-        inside = sorted(config.parent for pattern in ("*", "*/*") for config in path.glob(f"{pattern}/config.yaml"))
-        complete = [folder for folder in inside if RunFolder(folder).complete]
+        inside = find_runs(path)
+        complete = [run.path for run in inside if run.complete]
         if not complete:
             raise UserError(f"{path} is neither a run folder nor a folder with complete runs in NAME/seedN/")
         found += complete
-        incomplete += [folder for folder in inside if folder not in complete]
+        incomplete += [run.path for run in inside if not run.complete]
     return [RunFolder(path) for path in {path.resolve(): path for path in found}.values()], incomplete
 
 
@@ -98,7 +99,8 @@ class Measurement:
     Attributes:
         path: of the file, beside the run's other files.
         content: what the file holds: identity, `clean`, `corruptions` {name: {severity: accuracy}}, `attacks`
-            {name: {eps: accuracy}}; the keys are texts, the accuracies fractions.
+            {name: {eps: accuracy}}; the keys are texts, the accuracies fractions. `right` has the same parts, which
+            images each network gets right, as `pack` packs them.
     """
 
     def __init__(self, run: RunFolder, scope: Scope, anew: bool = False):
@@ -108,7 +110,7 @@ class Measurement:
         identity = self._identity()
         before = None if anew else _read(self.path)
         same = before is not None and all(before.get(key) == value for key, value in identity.items())
-        nothing = {"measured_on": [], "corruptions": {}, "attacks": {}}
+        nothing = {"measured_on": [], "corruptions": {}, "attacks": {}, "right": {"corruptions": {}, "attacks": {}}}
         self.content = before if same else {**identity, **nothing}
 
     @property
@@ -135,7 +137,7 @@ class Measurement:
         self._note_environment(describe_environment(trained.device, trained.experiment.model))
         examiner = _Examiner(trained, self.content["images"])
         for part in self.missing:
-            self._keep(part, examiner.accuracy(part, advance))
+            self._keep(part, examiner.right(part, advance))
             write_json(self.path, self.content)
 
     def _identity(self) -> dict:
@@ -171,12 +173,13 @@ class Measurement:
         section, name, level = part
         return self.content[section].get(name, {}).get(str(level))
 
-    def _keep(self, part: tuple, accuracy: float) -> None:
-        if part == ("clean",):
-            self.content["clean"] = accuracy
-        else:
-            section, name, level = part
-            self.content[section].setdefault(name, {})[str(level)] = accuracy
+    def _keep(self, part: tuple, right: np.ndarray) -> None:
+        for content, value in ((self.content, float(np.mean(right))), (self.content["right"], pack(right))):
+            if part == ("clean",):
+                content["clean"] = value
+            else:
+                section, name, level = part
+                content[section].setdefault(name, {})[str(level)] = value
 
 
 def attack_settings() -> dict:
@@ -233,8 +236,8 @@ class _Examiner:
         self.sampler = EpochSampler(everything[np.arange(images) * len(everything) // images], self.config.batch_size)
         self.clean: ImageDataset = loaders.eval.make.dataset
 
-    def accuracy(self, part: tuple, advance) -> float:
-        """The share of the images that are recognised under one part of a `Scope`."""
+    def right(self, part: tuple, advance) -> np.ndarray:
+        """bool [images]: which images are recognised under one part of a `Scope`."""
         if part[0] == "attacks":
             logits = self._attacked_logits(*part[1:], advance)
         else:
@@ -242,7 +245,7 @@ class _Examiner:
             logits = predict_logits(self.trained.network, self._batches(dataset, advance))
         if not np.isfinite(logits).all():
             raise RunError(f"{self.trained.checkpoint} gives logits that are not finite: its training has diverged")
-        return float(np.mean(logits.argmax(axis=1) == self.clean.split.labels[self.sampler.indices]))
+        return logits.argmax(axis=1) == self.clean.split.labels[self.sampler.indices]
 
     def _attacked_logits(self, name: str, eps: float, advance) -> np.ndarray:
         network = PixelSpace(self.trained.network, self.config.mean, self.config.std)

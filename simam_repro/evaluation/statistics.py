@@ -1,8 +1,14 @@
-"""Statistics of paired differences, in numpy and scipy: intervals, tests, calibration, power.
+"""Statistics of paired differences, in numpy and scipy: intervals, tests, equivalence, calibration, power.
 
-A difference is always "on minus off". `differences` is float [n], one number a seed; `outcomes` is float [seeds,
-images]: for each image what one network gained or lost against its other half (-1, 0 or 1 where right and wrong
-are counted).
+A difference is always "arm minus baseline". `differences` is float [n], one number a seed; `outcomes` is float [seeds,
+images]: for each image what one network gained or lost against the baseline's of the same seed (-1, 0 or 1 where right
+and wrong are counted).
+
+Several arms against one baseline: each arm's intervals have the level `simultaneous(arms)`, by Bonferroni, so that all
+of them hold together with 95 %. That is so however the arms depend on each other (they share the baseline's runs and
+the images), for the t interval with each arm's own variance as for the percentiles of a bootstrap, and with another
+number of seeds for each arm. Dunnett's or a max-t interval would be narrower, with 4 arms and 5 seeds by 3 %, but
+asks for a common variance or for correlations, which five seeds do not tell.
 """
 
 import math
@@ -14,6 +20,11 @@ from scipy.optimize import brentq
 from simam_repro.evaluation.metrics import softmax
 
 CONFIDENCE = 0.95
+LEVEL = 1 - CONFIDENCE
+# Differences of accuracy smaller than this are taken for none; written down before any test of equivalence.
+MARGIN = 0.005
+# Below so many seeds there is no interval over seeds, and nothing is claimed.
+FEWEST_SEEDS = 2
 POWER = 0.80
 ECE_BINS = 15
 RESAMPLES = 5000
@@ -29,46 +40,58 @@ def sd(values) -> float | None:
     return float(np.std(values, ddof=1)) if np.ptp(values) > ROUNDING else 0.0
 
 
-def t_interval(differences) -> tuple[float, float] | None:
-    """95 % interval of the mean, mean -+ t(n - 1) sd / sqrt(n); None of fewer than two or of equal differences."""
-    if not sd(differences):
+def simultaneous(arms: int) -> float:
+    """The level of each interval when those of so many arms are to hold together with 95 %."""
+    return 1 - LEVEL / arms
+
+
+def tell_about_seeds(differences) -> bool:
+    """Whether these differences give an interval over seeds: FEWEST_SEEDS of them, and not all equal."""
+    return len(differences) >= FEWEST_SEEDS and bool(sd(differences))
+
+
+def t_interval(differences, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Interval of the mean, mean -+ t(n - 1) sd / sqrt(n); None where `tell_about_seeds` is False."""
+    if not tell_about_seeds(differences):
         return None
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1) * sd(differences) / math.sqrt(len(differences))
+    half = stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * sd(differences) / math.sqrt(len(differences))
     mean = float(np.mean(differences))
     return mean - half, mean + half
 
 
 def t_p(differences) -> float | None:
     """Two-sided p of the paired t test; None where `t_interval` is None."""
-    if not sd(differences):
+    if not tell_about_seeds(differences):
         return None
     t = np.mean(differences) / (sd(differences) / math.sqrt(len(differences)))
     return float(2 * stats.t.sf(abs(t), len(differences) - 1))
 
 
-def bootstrap_interval(differences, seed: int = BOOTSTRAP_SEED) -> tuple[float, float] | None:
-    """95 % percentile interval of the mean, seeds resampled; None where `t_interval` is None.
+def bootstrap_interval(
+    differences, confidence: float = CONFIDENCE, seed: int = BOOTSTRAP_SEED
+) -> tuple[float, float] | None:
+    """Percentile interval of the mean, seeds resampled; None where `t_interval` is None.
 
     It is too narrow for few seeds: with 5 it covers the truth about 84 times in 100 instead of 95 (it takes the
     spread sqrt((n - 1) / n) too small and knows no t distribution). BCa is no better there. So it is shown, and no
     claim rests on it.
     """
-    if not sd(differences):
+    if not tell_about_seeds(differences):
         return None
     found = stats.bootstrap(
-        (np.asarray(differences, float),), np.mean, method="percentile", confidence_level=CONFIDENCE,
+        (np.asarray(differences, float),), np.mean, method="percentile", confidence_level=confidence,
         n_resamples=RESAMPLES, rng=np.random.default_rng(seed),
     )  # fmt: skip
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def image_intervals(outcomes, seed: int = BOOTSTRAP_SEED) -> tuple[tuple, tuple | None]:
-    """95 % percentile intervals of the mean outcome: images resampled, and images and seeds resampled together.
+def resampled_means(outcomes, seed: int = BOOTSTRAP_SEED) -> tuple[np.ndarray, np.ndarray | None]:
+    """The mean outcome of RESAMPLES resamples: images resampled, and images and seeds resampled together.
 
-    Each resample draws as many images as there are, the same for both halves and all seeds, since all were measured
-    on the same images; for the second interval it also draws seeds, as pairs (the pigeonhole bootstrap, A. Owen,
-    Annals of Applied Statistics 2007). The first holds for these networks only; the second is None with one seed.
-    The second is on the wide side where the noise of single images dominates, and too narrow, like
+    Each resample draws as many images as there are, the same for both arms and all seeds, since all were measured
+    on the same images; for the second it also draws seeds, as pairs (the pigeonhole bootstrap, A. Owen, Annals of
+    Applied Statistics 2007). The first holds for these networks only; the second is None where there are too few seeds.
+    The interval of the second is on the wide side where the noise of single images dominates, and too narrow, like
     `bootstrap_interval`, where the seeds do: a claim should rest on the t interval, too.
 
     Args:
@@ -86,42 +109,93 @@ def image_intervals(outcomes, seed: int = BOOTSTRAP_SEED) -> tuple[tuple, tuple 
         drawn = rng.integers(images, size=(len(drawn_seeds[these]), images), dtype=np.int32)
         over_images[these] = of_image[drawn].mean(axis=1)
         over_both[these] = np.take_along_axis(drawn_seeds[these] @ outcomes, drawn, axis=1).mean(axis=1)
-    return _percentiles(over_images), _percentiles(over_both) if seeds > 1 else None
+    return over_images, over_both if seeds >= FEWEST_SEEDS else None
 
 
-def _percentiles(values) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+def percentile_interval(means, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """The interval that `resampled_means` give; None of None."""
+    if means is None:
+        return None
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
-def mcnemar(off_right, on_right) -> dict:
+def percentile_p(means) -> float | None:
+    """Two-sided p of no difference from `resampled_means`: the level at which their interval begins to include 0."""
+    if means is None:
+        return None
+    beyond = min(np.sum(means <= 0), np.sum(means >= 0))
+    return min(1.0, float(2 * (beyond + 1) / (len(means) + 1)))
+
+
+def holm(p_values) -> list[float]:
+    """p values adjusted for how many there are (Holm, Scandinavian Journal of Statistics 1979), in their order."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted, largest = np.empty(len(p_values)), 0.0
+    for rank, position in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = largest
+    return adjusted.tolist()
+
+
+def equivalence(differences, over_both, margin: float = MARGIN, arms: int = 1) -> dict | None:
+    """Two one-sided tests at 5 % (TOST; Schuirmann 1987): is the true difference smaller than `margin`?
+
+    It is shown where both intervals, over seeds and over images and seeds, lie within -margin to margin, at the level
+    90 % (of two one-sided tests; higher with several arms). None where there is no interval over seeds.
+
+    Args:
+        over_both: `resampled_means` of images and seeds; None where they are not known, then `shown` may be, too.
+    """
+    confidence = 1 - 2 * LEVEL / arms
+    over_seeds, both = t_interval(differences, confidence), percentile_interval(over_both, confidence)
+    if over_seeds is None:
+        return None
+    inside = [-margin < low and high < margin for low, high in filter(None, (over_seeds, both))]
+    return {
+        "margin": margin,
+        "confidence": confidence,
+        "t_interval": over_seeds,
+        "images_and_seeds_interval": both,
+        "shown": False if not all(inside) else None if both is None else True,
+    }
+
+
+def effect_size(differences) -> dict[str, float | None]:
+    """The mean difference in units of its standard deviation over seeds: Cohen's d of pairs, and Hedges' g.
+
+    g is d times 1 - 3 / (4 (n - 1) - 1), without most of the bias of few seeds. None where `t_interval` is None.
+    """
+    if not tell_about_seeds(differences):
+        return {"d": None, "g": None}
+    d = float(np.mean(differences)) / sd(differences)
+    return {"d": d, "g": d * (1 - 3 / (4 * (len(differences) - 1) - 1))}
+
+
+def mcnemar(baseline_right, arm_right) -> dict:
     """Exact McNemar test of two networks on the same images: do they err alike?
 
-    Of the images that exactly one half gets right, each half gets half, when both are equally good: a binomial test.
+    Of the images that exactly one network gets right, each gets half, when both are equally good: a binomial test.
     The mid-p counts what was observed half; it is the less conservative of the two.
 
     Args:
-        off_right, on_right: bool [images].
+        baseline_right, arm_right: bool [images].
     Returns:
-        {"only_off_right", "only_on_right", "p", "mid_p"}.
+        {"only_baseline_right", "only_arm_right", "p", "mid_p"}.
     """
-    off_right, on_right = np.asarray(off_right, bool), np.asarray(on_right, bool)
-    return mcnemar_of_counts(int((off_right & ~on_right).sum()), int((on_right & ~off_right).sum()))
-
-
-def mcnemar_of_counts(only_off: int, only_on: int) -> dict:
-    """`mcnemar` of the two counts."""
-    few, both = min(only_off, only_on), only_off + only_on
+    baseline_right, arm_right = np.asarray(baseline_right, bool), np.asarray(arm_right, bool)
+    only_baseline, only_arm = int((baseline_right & ~arm_right).sum()), int((arm_right & ~baseline_right).sum())
+    few, both = min(only_baseline, only_arm), only_baseline + only_arm
     at_most, exactly = stats.binom.cdf(few, both, 0.5), stats.binom.pmf(few, both, 0.5)
     p, mid_p = min(1.0, float(2 * at_most)), float(2 * at_most - exactly)
-    return {"only_off_right": only_off, "only_on_right": only_on, "p": p, "mid_p": min(1.0, mid_p)}
+    return {"only_baseline_right": only_baseline, "only_arm_right": only_arm, "p": p, "mid_p": min(1.0, mid_p)}
 
 
 def expected_calibration_error(logits, labels, bins: int = ECE_BINS) -> float:
     """How far confidence is from accuracy, 0 to 1: the mean over bins of |accuracy - confidence|, weighed by images.
 
     The bins of the largest softmax probability are equally wide and open below: (0, 1/15], ..., (14/15, 1]
-    (Naeini et al., AAAI 2015; Guo et al., ICML 2017). Few images bias it upwards, both halves alike.
+    (Naeini et al., AAAI 2015; Guo et al., ICML 2017). Few images bias it upwards, all arms alike.
 
     Args:
         logits: [images, classes].

@@ -1,6 +1,7 @@
 """Figures and tables from run folders."""
 
-from simam_repro.reporting.comparison import comparison_text, plot_comparison, unpaired_text
+from simam_repro.reporting.comparison import comparison_text, left_out_text
+from simam_repro.reporting.comparison_figure import plot_comparison
 from simam_repro.reporting.curves import curves_path, plot_curves
 from simam_repro.reporting.evaluation import evaluation_table, write_evaluation
 from simam_repro.reporting.figures import write_data_figures, write_eval_grid, write_figures
@@ -13,6 +14,7 @@ __all__ = [
     "curves_path",
     "evaluation_table",
     "find_configs",
+    "left_out_text",
     "measure_network",
     "network_table",
     "overview_table",
@@ -21,7 +23,6 @@ __all__ = [
     "prediction_line",
     "side_by_side",
     "summary_line",
-    "unpaired_text",
     "write_data_figures",
     "write_eval_grid",
     "write_evaluation",

@@ -1,55 +1,57 @@
-"""A comparison (see `simam_repro.evaluation.comparison`) as text for the terminal and as a figure."""
+"""A comparison (see `simam_repro.evaluation.comparison`) as text for the terminal."""
 
 from textwrap import wrap
 
 import numpy as np
 
-from simam_repro.evaluation.wording import chosen_note, interval_text, points
-from simam_repro.reporting.curves import COLOURS
-from simam_repro.reporting.style import new_figure, save_figure, set_title
+from simam_repro.evaluation.statistics import MARGIN
+from simam_repro.evaluation.wording import RULE, chosen_note, interval_text, level_text, points
 from simam_repro.runs import STAND_IN_NOTE
 
 WIDTH = 100
 BLOCK_WIDTHS = (17, 17, 21, 22)
-SEED_WIDTHS = (9, 9, 11, 17, 17, 13)
+SEED_WIDTHS = (9, 9, 11, 19, 15, 13)
+ARM_WIDTHS = (3, 16, 9, 19, 19, 8)
+LONGEST_TITLE = 24
 EPOCHS = ("final", "best")
 # Row, key in a block, factor and decimals of the printed numbers.
 QUANTITIES = (("accuracy, %", None, 100, 2), ("loss, nats", "loss", 1, 4), ("ECE, %", "ece", 100, 2))
-OFF_COLOUR, ON_COLOUR = COLOURS[:2]
 
 
 def comparison_text(comparison: dict) -> str:
     """One entry of `comparisons`: what was compared on what, the numbers, and what they say."""
-    lines = _heading(comparison)
+    lines, arms = _heading(comparison), comparison["arms"]
     for which in EPOCHS:
-        lines += ["", *_block(comparison, which)]
+        lines += ["", *(_block(arms[0], which) if len(arms) == 1 else _overview(comparison, which))]
     lines += ["", *_paragraph(f"* {chosen_note(comparison['best_chosen_on'])}.")]
-    if comparison["n"] > 1:
-        lines += _paragraph(f"Pooled McNemar: {comparison['final']['mcnemar']['pooled']['caveat']}.")
+    if len(arms) == 1 and arms[0]["n"] > 1:
+        lines += _paragraph(f"Pooled McNemar: {arms[0]['final']['mcnemar']['pooled']['caveat']}.")
+    if any(arm["final"]["difference"]["t_interval"] for arm in arms):
+        lines += _paragraph(RULE)
     for warning in comparison["warnings"]:
         lines += _paragraph(f"Warning: {warning}.")
     if comparison["data"]["stand_in"]:
         lines += _paragraph(f"{STAND_IN_NOTE[0].upper()}{STAND_IN_NOTE[1:]}.")
-    for which in EPOCHS:
-        lines += ["", *_paragraph(comparison[which]["sentence"])]
+    for arm in arms:
+        for which in EPOCHS:
+            lines += ["", *_paragraph(arm[which]["sentence"])]
     return "\n".join(lines)
 
 
-def unpaired_text(unpaired: list[str]) -> str:
-    """What a comparison left out; `unpaired` of `compare`."""
-    return "\n".join(_paragraph(f"Not compared, for want of their other half: {', '.join(unpaired)}."))
+def left_out_text(left_out: list[str]) -> str:
+    """What a comparison left out; `left_out` of `compare`."""
+    why = "for want of a baseline (--baseline names one) or of its seeds"
+    return "\n".join(_paragraph(f"Not compared, {why}: {', '.join(left_out)}."))
 
 
 def _heading(comparison: dict) -> list[str]:
     data, hardware, versions = (comparison[key] for key in ("data", "hardware", "versions"))
-    seeds = ", ".join(map(str, comparison["seeds"]))
-    minutes = {half: np.mean(seconds) / 60 for half, seconds in comparison["wall_s"].items()}
+    arms, baseline = comparison["arms"], comparison["baseline"]
     code = " / ".join(commit[:7] + "-dirty" * commit.endswith("-dirty") for commit in comparison["git_commits"])
     stand_in = ", stand-in data" if data["stand_in"] else ""
-    facts = (
-        ("off", comparison["off"]),
-        ("on", f"{comparison['on']}{_lambda(comparison)}"),
-        ("n", f"{comparison['n']} (seed{'s' * (comparison['n'] > 1)} {seeds})"),
+    facts = [
+        ("baseline", f"{baseline['title']}: {baseline['name']}"),
+        *(("arm", f"{arm['title']}: {arm['name']}, n = {arm['n']} ({_seeds(arm)})") for arm in arms),
         ("missing", "; ".join(comparison["missing"])),
         (
             "data",
@@ -58,26 +60,65 @@ def _heading(comparison: dict) -> list[str]:
         ),
         ("run on", f"{hardware['device']} ({hardware['gpu'] or hardware['cpu']}), {hardware['threads']} thread(s)"),
         ("with", ", ".join([*(f"{name} {version}" for name, version in versions.items()), f"code {code}"])),
-        ("time", f"{minutes['off']:.1f} minutes a run off, {minutes['on']:.1f} on"),
-    )
+        ("time", f"minutes a run: {_minutes(comparison)}"),
+    ]
     lines = [comparison["title"], "=" * min(len(comparison["title"]), WIDTH)]
     for name, text in facts:
-        lines += wrap(f"{name:8} {text}", WIDTH, subsequent_indent=" " * 9) if text else []
+        lines += wrap(f"{name:9} {text}", WIDTH, subsequent_indent=" " * 10) if text else []
     return lines
 
 
-def _block(comparison: dict, which: str) -> list[str]:
-    block = comparison[which]
+def _seeds(arm: dict) -> str:
+    return f"seed{'s' * (arm['n'] > 1)} {', '.join(map(str, arm['seeds']))}"
+
+
+def _minutes(comparison: dict) -> str:
+    baseline = max(comparison["arms"], key=lambda arm: arm["n"])["wall_s"]["baseline"]
+    each = [
+        (comparison["baseline"], baseline),
+        *((arm, arm["wall_s"]["arm"]) for arm in comparison["arms"]),
+    ]
+    return ", ".join(f"{arm['title']} {np.mean(seconds) / 60:.1f}" for arm, seconds in each)
+
+
+def _overview(comparison: dict, which: str) -> list[str]:
+    """A line for each of several arms."""
+    arms = comparison["arms"]
+    what = f"{which} epoch{' *' * (which == 'best')}, accuracy in %, differences from the baseline in points"
+    lines = wrap(f"{what}, intervals of {level_text(len(arms))}", WIDTH)
+    columns = ("n", "mean (sd)", "diff.", "over seeds (t)", "images and seeds", "p")
+    lines.append(_row(" " * LONGEST_TITLE, columns, ARM_WIDTHS))
+    most = max(arms, key=lambda arm: arm["n"])
+    of_baseline = (str(most["n"]), _mean_sd(most[which]["baseline"], 100, 2))
+    lines.append(_row(_short(comparison["baseline"]["title"]), of_baseline, ARM_WIDTHS))
+    for arm in arms:
+        difference = arm[which]["difference"]
+        cells = (
+            str(arm["n"]), _mean_sd(arm[which]["arm"], 100, 2), points(difference["mean"]),
+            interval_text(difference["t_interval"]), interval_text(difference["images_and_seeds_interval"]),
+            "none" if difference["p"] is None else _p(difference["p"]),
+        )  # fmt: skip
+        lines.append(_row(_short(arm["title"]), cells, ARM_WIDTHS))
+    return lines
+
+
+def _short(title: str) -> str:
+    return f"{title if len(title) < LONGEST_TITLE else f'{title[: LONGEST_TITLE - 2]}…':{LONGEST_TITLE}}"
+
+
+def _block(arm: dict, which: str) -> list[str]:
+    """All numbers of the only arm."""
+    block = arm[which]
     header = f"{which} epoch{' *' * (which == 'best')}"
-    columns = ("off: mean (sd)", "on: mean (sd)", "on - off: mean (sd)", "95 % interval (t)")
+    columns = ("baseline (sd)", "arm (sd)", "difference (sd)", "95 % interval (t)")
     lines = [_row(f"{header:15}", columns, BLOCK_WIDTHS)]
     for name, key, factor, decimals in QUANTITIES:
         row = block[key] if key else block
-        off, on = (_mean_sd(row[half], factor, decimals) for half in ("off", "on"))
+        sides = (_mean_sd(row[side], factor, decimals) for side in ("baseline", "arm"))
         difference = _mean_sd(row["difference"], factor, decimals, sign="+")
         interval = interval_text(row["difference"]["t_interval"], factor, decimals)
-        lines.append(_row(f"  {name:13}", (off, on, difference, interval), BLOCK_WIDTHS))
-    return [*lines, *_other_intervals(block, comparison["n"]), "", *_mcnemar(block)]
+        lines.append(_row(f"  {name:13}", (*sides, difference, interval), BLOCK_WIDTHS))
+    return [*lines, *_other_intervals(block, arm["n"]), "", *_mcnemar(block)]
 
 
 def _mean_sd(summary: dict, factor: float, decimals: int, sign: str = "") -> str:
@@ -89,17 +130,21 @@ def _other_intervals(block: dict, n: int) -> list[str]:
     difference, needed = block["difference"], block["seeds_needed_for_published"]
     rows = [("images resampled, for these networks only", interval_text(difference["images_interval"]))]
     if n > 1:
-        p, found = difference["t_p"], block["detectable_difference"]
+        p, found, effect = difference["t_p"], block["detectable_difference"], difference["effect_size"]["g"]
         published = f"seeds for {100 * needed['difference']:.3f} points (published for AlexNet), likewise"
+        tested = difference["equivalence"] or {"margin": MARGIN, "t_interval": None}
         rows = [
             ("p of the paired t test", "none" if p is None else _p(p)),
             ("seeds resampled (bootstrap, too narrow for few seeds)", interval_text(difference["bootstrap_interval"])),
             ("images and seeds resampled", interval_text(difference["images_and_seeds_interval"])),
             *rows,
+            (f"equivalence within {100 * tested['margin']:g} points: 90 % interval (t)",
+             interval_text(tested["t_interval"])),
+            ("effect size (Hedges' g of pairs)", _or_unknown(effect, 1, "+.2f")),
             (f"detectable with {n} seeds (t test on these images, 80 % power)", _or_unknown(found, 100, ".2f")),
             (published, _or_unknown(needed["n"], 1, ",")),
-        ]
-    return ["  on - off in accuracy, points:", *(f"    {name:66}{value:>22}" for name, value in rows)]
+        ]  # fmt: skip
+    return ["  arm - baseline in accuracy, points:", *(f"    {name:66}{value:>22}" for name, value in rows)]
 
 
 def _or_unknown(number, factor: int, how: str) -> str:
@@ -107,12 +152,12 @@ def _or_unknown(number, factor: int, how: str) -> str:
 
 
 def _mcnemar(block: dict) -> list[str]:
-    columns = ("off, %", "on, %", "on - off", "only off right", "only on right", "McNemar p")
+    columns = ("baseline", "arm, %", "difference", "only baseline right", "only arm right", "McNemar p")
     lines = [_row("  seed    ", columns, SEED_WIDTHS)]
-    values = zip(*(block[half]["values"] for half in ("off", "on")), block["difference"]["values"])
+    values = zip(*(block[side]["values"] for side in ("baseline", "arm")), block["difference"]["values"])
     for scores, test in zip(values, block["mcnemar"]["per_seed"]):
-        off, on, difference = scores
-        cells = (f"{100 * off:.2f}", f"{100 * on:.2f}", points(difference), *_counts(test))
+        baseline, arm, difference = scores
+        cells = (f"{100 * baseline:.2f}", f"{100 * arm:.2f}", points(difference), *_counts(test))
         lines.append(_row(f"  {test['seed']:<8}", cells, SEED_WIDTHS))
     if len(lines) > 2:
         lines.append(_row("  pooled  ", ("", "", "", *_counts(block["mcnemar"]["pooled"])), SEED_WIDTHS))
@@ -120,7 +165,7 @@ def _mcnemar(block: dict) -> list[str]:
 
 
 def _counts(test: dict) -> tuple[str, str, str]:
-    return str(test["only_off_right"]), str(test["only_on_right"]), _p(test["p"])
+    return str(test["only_baseline_right"]), str(test["only_arm_right"]), _p(test["p"])
 
 
 def _p(p: float) -> str:
@@ -128,75 +173,8 @@ def _p(p: float) -> str:
 
 
 def _row(first: str, cells, widths) -> str:
-    return first + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths))
+    return (first + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths))).rstrip()
 
 
 def _paragraph(text: str) -> list[str]:
     return wrap(text, WIDTH, break_long_words=False)
-
-
-def plot_comparison(comparisons: list[dict], path) -> None:
-    """Write a PNG: a row a comparison; the pairs of the final and of the best epoch, and their differences."""
-    figure = new_figure(11, 3.9 * len(comparisons) + 0.4)
-    rows = figure.subfigures(len(comparisons), 1, squeeze=False)[:, 0]
-    for row, comparison in zip(rows, comparisons):
-        left, middle, right = row.subplots(1, 3, width_ratios=(1, 1, 1.5))
-        middle.sharey(left)
-        for panel, which in zip((left, middle), EPOCHS):
-            _plot_pairs(panel, comparison, which)
-        _plot_differences(right, comparison)
-        count = f"{comparison['n']} seed{'s' * (comparison['n'] > 1)}"
-        row.suptitle(f"{comparison['title']}, {count}; on{_lambda(comparison).replace(',', ':', 1)}", fontsize="medium")
-    set_title(figure, "", any(comparison["data"]["stand_in"] for comparison in comparisons))
-    save_figure(figure, path)
-
-
-def _plot_pairs(panel, comparison: dict, which: str) -> None:
-    block = comparison[which]
-    off, on = (100 * np.array(block[half]["values"]) for half in ("off", "on"))
-    panel.plot([0, 1], [off, on], color="0.6", linewidth=1, zorder=1)
-    panel.scatter(np.zeros_like(off), off, color="white", edgecolor=OFF_COLOUR, linewidth=1.5, zorder=2)
-    panel.scatter(np.ones_like(on), on, color=ON_COLOUR, edgecolor=ON_COLOUR, linewidth=1.5, zorder=2)
-    for place, values, side in ((-0.12, off, "right"), (1.12, on, "left")):
-        panel.plot([place - 0.06, place + 0.06], [values.mean()] * 2, color="black", linewidth=2)
-    panel.set_xticks([0, 1], ["without\nSimAM", "with\nSimAM"])
-    panel.set_xlim(-0.45, 1.45)
-    panel.set_ylabel("eval accuracy, %")
-    panel.set_title(f"{which} epoch{_chosen(comparison, which)}", fontsize="small")
-    panel.grid(axis="y", alpha=0.3)
-
-
-def _chosen(comparison: dict, which: str) -> str:
-    return f"\n(chosen on {comparison['best_chosen_on']} images)" if which == "best" else "\n(bars: means)"
-
-
-# Interval in a block, legend, distance from the dots and look.
-INTERVALS = (
-    ("t_interval", "mean, 95 % interval over seeds (t)", 0.14, {"color": "black", "marker": "D"}),
-    ("images_and_seeds_interval", "mean, 95 % over images and seeds", 0.28, {"color": COLOURS[3], "marker": "s"}),
-)
-
-
-def _plot_differences(panel, comparison: dict) -> None:
-    panel.axhline(0, color="0.4", linewidth=1, linestyle="--")
-    for place, which in enumerate(EPOCHS):
-        difference = comparison[which]["difference"]
-        values, mean = 100 * np.array(difference["values"]), 100 * difference["mean"]
-        panel.scatter(np.full(len(values), place), values, color="0.5", s=22, label="one seed" if not place else None)
-        for key, label, shift, look in INTERVALS:
-            if difference[key]:
-                low, high = 100 * np.array(difference[key])
-                panel.errorbar(
-                    place + shift, mean, [[mean - low], [high - mean]], capsize=4, markersize=5, linestyle="none",
-                    label=label if not place else None, **look,
-                )  # fmt: skip
-    panel.set_xticks([0.14, 1.14], ["final epoch", "best epoch"])
-    panel.set_xlim(-0.3, 1.6)
-    panel.set_ylabel("with minus without, points")
-    panel.set_title("difference\n", fontsize="small")
-    panel.grid(axis="y", alpha=0.3)
-    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize="small", frameon=False)
-
-
-def _lambda(comparison: dict) -> str:
-    return "" if comparison["e_lambda"] is None else f", lambda {comparison['e_lambda']:g}"

@@ -5,26 +5,26 @@ from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from simam_repro.config import Experiment
+from simam_repro.config import ARM_KEYS, Experiment
 from simam_repro.data import sets
 from simam_repro.errors import UserError
-from simam_repro.evaluation.pairs import half_of, shared_keys
-from simam_repro.reporting.style import new_figure, save_figure, set_title
+from simam_repro.evaluation.arms import NO_ATTENTION, arm_title
+from simam_repro.reporting.style import arm_looks, new_figure, save_figure, set_title
 from simam_repro.runs import RunFolder
 
 # Told apart in greyscale too: by lightness and by marker.
 COLOURS = ("#1b3a6b", "#e07b00", "#2a9d4a", "#b0307a", "#7f7f7f", "#4fb3d9", "#8c4a1f", "#6a51c4", "#c9b400", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 LOSS, ACCURACY = "cross-entropy (nats)", "accuracy"
-OFF, ON = {"linestyle": "--", "markerfacecolor": "white"}, {"linestyle": "-"}
+DASHED, SOLID = {"linestyle": "--", "markerfacecolor": "white"}, {"linestyle": "-"}
 LONGEST_LABEL = 60
 
 
 def plot_curves(run_dirs, path) -> None:
     """Write a PNG with loss and accuracy of the runs.
 
-    One run: train dashed and eval solid in one panel. Several: train above, eval below; a colour and
-    marker for each pair, its half without attention dashed with open markers.
+    One run: train dashed and eval solid in one panel. Several: train above, eval below. With at most two arms a colour
+    and marker for each pair of runs, with more for each arm; the runs without attention dashed with open markers.
 
     Raises:
         UserError: a folder that is not a run's, or a run without a finished epoch.
@@ -34,7 +34,12 @@ def plot_curves(run_dirs, path) -> None:
     experiments = [run.read_experiment() for run in runs]
     labels = _labels(runs, experiments)
     single, stand_in = len(runs) == 1, any(map(_is_stand_in, runs, experiments))
-    figure = _one_run(records[0]) if single else _several_runs(records, labels, _looks(experiments))
+    if single:
+        figure = _one_run(records[0])
+    elif len(set(map(arm_title, experiments))) <= 2:
+        figure = _several_runs(records, labels, _looks_of_pairs(experiments))
+    else:
+        figure = _several_runs(records, _labels_of_arms(experiments), _looks_of_arms(experiments))
     set_title(figure, labels[0] if single else "", stand_in)
     save_figure(figure, path)
 
@@ -62,7 +67,7 @@ def _one_run(records):
     figure = new_figure(11, 4.4)
     panels = figure.subplots(1, 2)
     for panel, quantity, keys in zip(panels, (LOSS, ACCURACY), (("train_nll", "eval_loss"), ("train_acc", "eval_acc"))):
-        for key, label, look in zip(keys, ("train", _watched(records)), (OFF, ON)):
+        for key, label, look in zip(keys, ("train", _watched(records)), (DASHED, SOLID)):
             _draw(panel, records, key, label, {"color": COLOURS[0], "marker": MARKERS[0], **look})
         _dress(panel, quantity)
     _add_legend(figure, panels[0])
@@ -70,7 +75,8 @@ def _one_run(records):
 
 
 def _several_runs(records, labels, looks):
-    figure = new_figure(11, 7 + 0.22 * -(-len(labels) // 2))
+    named = sum(not label.startswith("_") for label in labels)
+    figure = new_figure(11, 7 + 0.22 * -(-named // 2))
     panels = figure.subplots(2, 2, sharex=True, sharey="col")
     names = {"train": "train", "eval": " or ".join(sorted({_watched(run_records) for run_records in records}))}
     for row, half in enumerate(("train", "eval")):
@@ -113,28 +119,45 @@ def _dress(panel, quantity: str) -> None:
 
 
 def _add_legend(figure, panel) -> None:
-    lines = sorted(panel.get_lines(), key=lambda line: (COLOURS.index(line.get_color()), line.get_linestyle() == "-"))
-    # matplotlib fills columns first; so ordered, the halves of a pair stand side by side.
+    named = [line for line in panel.get_lines() if not line.get_label().startswith("_")]
+    colours = [line.get_color() for line in named]
+    lines = sorted(named, key=lambda line: (colours.index(line.get_color()), line.get_linestyle() == "-"))
+    # matplotlib fills columns first; so ordered, the two runs of a pair stand side by side.
     handles = lines[0::2] + lines[1::2]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, handlelength=3.5)
 
 
-def _looks(experiments: list[Experiment]) -> list[dict]:
-    """Colour, marker and line for each run; the halves of a pair differ in the line only."""
+def _looks_of_pairs(experiments: list[Experiment]) -> list[dict]:
+    """Colour, marker and line for each run; the two runs of a pair differ in the line only."""
     pairs: list[dict] = []
     looks = []
     for experiment in experiments:
-        half, keys = half_of(experiment), shared_keys(experiment)
-        # A pair that has this half already is another repetition: it gets a look of its own.
-        pair = next((pair for pair in pairs if pair["shared"] == keys and half not in pair["halves"]), None)
+        arm, keys = arm_title(experiment), experiment.recipe(without=ARM_KEYS)
+        # A pair that has this arm already is another repetition: it gets a look of its own.
+        pair = next((pair for pair in pairs if pair["shared"] == keys and arm not in pair["arms"]), None)
         if pair is None:
-            pair = {"shared": keys, "halves": set(), "position": len(pairs)}
+            pair = {"shared": keys, "arms": set(), "position": len(pairs)}
             pairs.append(pair)
-        pair["halves"].add(half)
+        pair["arms"].add(arm)
         position = pair["position"]
         look = {"color": COLOURS[position % len(COLOURS)], "marker": MARKERS[position % len(MARKERS)]}
-        looks.append({**look, **(OFF if half == "off" else ON)})
+        looks.append({**look, **_line(experiment)})
     return looks
+
+
+def _looks_of_arms(experiments: list[Experiment]) -> list[dict]:
+    of_title = arm_looks(sorted(map(arm_title, experiments)))
+    return [{**of_title[arm_title(experiment)], **_line(experiment)} for experiment in experiments]
+
+
+def _line(experiment: Experiment) -> dict:
+    return DASHED if experiment.model.attention == NO_ATTENTION else SOLID
+
+
+def _labels_of_arms(experiments: list[Experiment]) -> list[str]:
+    """An arm's title, at its first run only."""
+    titles = [arm_title(experiment) for experiment in experiments]
+    return ["_" if title in titles[:i] else title.replace("$", r"\$") for i, title in enumerate(titles)]
 
 
 def _labels(runs: list[RunFolder], experiments: list[Experiment]) -> list[str]:

@@ -3,20 +3,27 @@
 from pathlib import Path
 
 from simam_repro.errors import UserError
-from simam_repro.reporting.report import interval, percent, points
+from simam_repro.evaluation.wording import RULE, baseline_text, rows_of
+from simam_repro.reporting.report import holm_p, interval, percent, points
 from simam_repro.reporting.results import RESULTS, read_sweeps
 from simam_repro.storage import write_text
 
 BEGIN, END = "<!-- results: written by `make report` -->", "<!-- end of results -->"
-HEAD = ("what", "n", "off", "on", "on minus off (points)", "95 % over seeds (t)", "95 % over images and seeds")
+HEAD = (
+    "what", "arm", "n", "baseline", "arm", "difference (points)", "95 % over seeds (t)", "95 % over images and seeds",
+    "p (Holm)",
+)  # fmt: skip
 
 
 def results_table(results: Path = RESULTS) -> str:
-    """A line for each comparison (final epoch, accuracy on the eval images), and what they were measured on."""
-    pairs = [(sweep, comparison) for sweep in read_sweeps(results) for comparison in sweep.comparisons]
-    rows = [HEAD, ("---",) * len(HEAD), *(_row(f"results/{sweep.name}", comparison) for sweep, comparison in pairs)]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", *dict.fromkeys(_measured_on(comparison) for _, comparison in pairs)]).strip()
+    """A line for each arm (final epoch, accuracy on the eval images), and what they were measured on."""
+    sweeps = read_sweeps(results)
+    rows = [(sweep, *row) for sweep in sweeps for row in rows_of(sweep.comparisons)]
+    p_values = holm_p([row[1:] for row in rows])
+    table = [HEAD, ("---",) * len(HEAD), *(_row(*row, p) for row, p in zip(rows, p_values))]
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    notes = [*dict.fromkeys(_measured_on(comparison) for _, comparison, _ in rows), *_notes(rows, p_values)]
+    return "\n".join([*lines, "", *notes]).strip()
 
 
 def _measured_on(comparison: dict) -> str:
@@ -27,16 +34,37 @@ def _measured_on(comparison: dict) -> str:
     )
 
 
-def _row(folder: str, comparison: dict) -> tuple[str, ...]:
-    final = comparison["final"]
-    title = f"[{comparison['title']}]({folder})"
+def _notes(rows, p_values) -> list[str]:
+    """What the columns mean, as far as there is something in them."""
+    tested = sum(p is not None for p in p_values)
+    kept = [sweep.name for sweep, *_ in rows if not sweep.recomputable]
+    notes = [RULE, f"p is of that rule, adjusted for the table's {tested} rows that have one (Holm)."] if tested else []
+    if kept:
+        notes.append(
+            f"Not recomputable, for their runs' predictions were not kept: {', '.join(dict.fromkeys(kept))}; "
+            f"their p is approximate, from the intervals."
+        )
+    return notes
+
+
+def _row(sweep, comparison: dict, arm: dict, p: float | None) -> tuple[str, ...]:
+    final = arm["final"]
+    against = baseline_text(comparison)
     sides = [
-        percent(final[half]["mean"]) + (f" ± {100 * final[half]['sd']:.2f}" if comparison["n"] > 1 else "")
-        for half in ("off", "on")
+        percent(final[side]["mean"]) + (f" ± {100 * final[side]['sd']:.2f}" if arm["n"] > 1 else "")
+        for side in ("baseline", "arm")
     ]
     difference = final["difference"]
     intervals = (interval(difference[name]) for name in ("t_interval", "images_and_seeds_interval"))
-    return (title, str(comparison["n"]), *sides, points(difference["mean"]), *intervals)
+    return (
+        f"[{comparison['title']}](results/{sweep.name})",
+        arm["title"] + ("" if against == "without attention" else f", against that {against}"),
+        str(arm["n"]),
+        *sides,
+        points(difference["mean"]),
+        *intervals,
+        "none" if p is None else f"{p:.3f}",
+    )
 
 
 def with_table(text: str, table: str) -> str:

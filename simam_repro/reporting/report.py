@@ -5,7 +5,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from simam_repro.evaluation import published, wording
+from simam_repro.evaluation import published, statistics, wording
 from simam_repro.reporting import report_figures
 from simam_repro.reporting.results import BENCHMARKS, RESULTS, Sweep, read_benchmarks, read_sweeps
 from simam_repro.reporting.style import STAND_IN_NOTE
@@ -31,11 +31,14 @@ def write_report(path, results: Path = RESULTS, benchmarks: Path = BENCHMARKS) -
     environment.filters.update(percent=percent, points=points, interval=interval, duration=duration)
     environment.filters["percent_interval"] = percent_interval
     environment.filters["plain_interval"] = lambda bounds: wording.interval_text(bounds, scale=1, decimals=3)
-    pairs = [(sweep, comparison) for sweep in sweeps for comparison in sweep.comparisons]
+    comparisons = [(sweep, comparison) for sweep in sweeps for comparison in sweep.comparisons]
+    rows = wording.rows_of([comparison for _, comparison in comparisons])
     page = environment.get_template("report.html").render(
-        answer=answer([comparison for _, comparison in pairs]) + robustness_lines(sweeps),
-        forest=_forest(pairs) if pairs else None,
-        pairs=[_pair(sweep, comparison) for sweep, comparison in pairs],
+        answer=answer(rows) + robustness_lines(sweeps),
+        forest=_forest(rows) if rows else None,
+        rows=[(*row, p) for row, p in zip(rows, holm_p(rows))],
+        rule=wording.RULE,
+        comparisons=[_comparison(sweep, comparison) for sweep, comparison in comparisons],
         recipes=recipe_rows(sweeps),
         robustness=[_robustness(sweep, one) for sweep in sweeps if sweep.robustness for one in _compared(sweep)],
         attention=[(sweep.name, report_figures.as_png(path)) for sweep in sweeps for path in _attention_maps(sweep)],
@@ -48,43 +51,54 @@ def write_report(path, results: Path = RESULTS, benchmarks: Path = BENCHMARKS) -
     write_text(Path(path), page)
 
 
-def answer(comparisons: list[dict]) -> list[str]:
-    """The answer so far in plain words, from the intervals of the final accuracies alone."""
-    real = [comparison for comparison in comparisons if not comparison["data"]["stand_in"]]
-    repeated = [comparison for comparison in real if comparison["n"] > 1]
+def holm_p(rows) -> list[float | None]:
+    """Of each (comparison, arm) the p of the final accuracy's rule, adjusted for all of them that have one."""
+    p_values = [None if c["data"]["stand_in"] else arm["final"]["difference"]["p"] for c, arm in rows]
+    adjusted = iter(statistics.holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(adjusted) for p in p_values]
+
+
+def answer(rows) -> list[str]:
+    """The answer so far in plain words, from the intervals of the final accuracies of (comparison, arm) alone."""
+    real = [row for row in rows if not row[0]["data"]["stand_in"]]
+    repeated = [row for row in real if row[1]["final"]["difference"]["t_interval"]]
     if not real:
         return ["Nothing has been measured on real data yet."]
     lines = []
     if repeated:
-        shown = [comparison for comparison in repeated if effect(comparison)]
+        shown = [arm for _, arm in repeated if effect(arm)]
         if shown:
+            lasting = sum(p is not None and p < statistics.LEVEL for p in holm_p(rows))
             lines.append(
-                f"In {len(shown)} of {len(repeated)} comparisons with repeated seeds the 95 % intervals of the final "
-                f"accuracy exclude zero. At most about one of 20 such pairs of intervals does so by chance alone."
+                f"In {len(shown)} of {len(repeated)} comparisons with enough seeds both intervals of the final "
+                f"accuracy exclude zero; adjusted for how many comparisons there are (Holm), p is below 0.05 in "
+                f"{lasting}."
             )
         else:
             lines.append(
-                f"No measurable effect so far: in none of the {len(repeated)} comparison(s) with repeated seeds do the "
-                f"95 % intervals of the final accuracy exclude zero."
+                f"No effect is shown so far: in none of the {len(repeated)} comparison(s) with enough seeds do both "
+                f"intervals of the final accuracy exclude zero."
             )
-        lines += [comparison["final"]["sentence"] for comparison in repeated]
+        lines.append(wording.RULE)
+        lines += [arm["final"]["sentence"] for _, arm in repeated]
     if len(repeated) < len(real):
         lines.append(
-            f"{len(real) - len(repeated)} more comparison(s) have one run a side, which says nothing about a "
-            f"difference between seeds; they are listed for completeness."
+            f"{len(real) - len(repeated)} more comparison(s) have too few runs a side for an interval over seeds, and "
+            f"say nothing about other seeds; they are listed for completeness."
         )
     return lines
 
 
 def robustness_lines(sweeps: list[Sweep]) -> list[str]:
-    """What was measured of robustness, a line for each pair of networks."""
+    """What was measured of robustness, a line for each arm."""
     measured = [sweep.robustness for sweep in sweeps if sweep.robustness]
-    return [f"Robustness of {one['on']}: {one['sentence']}" for each in measured for one in each["comparisons"]]
+    compared = [one for each in measured for one in each["comparisons"]]
+    return [f"Robustness of {one['arm']['name']}: {one['sentence']}" for one in compared]
 
 
-def effect(comparison: dict) -> bool:
-    """Whether both 95 % intervals of the final difference, over seeds and over images and seeds, exclude 0."""
-    return wording.effect(comparison["final"]["difference"]) != 0
+def effect(arm: dict) -> bool:
+    """Whether both intervals of the final difference, over seeds and over images and seeds, exclude 0."""
+    return wording.effect(arm["final"]["difference"]) != 0
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
@@ -113,35 +127,41 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _forest(pairs) -> str:
-    rows = []
-    for _, comparison in pairs:
-        difference = comparison["final"]["difference"]
-        repeated = comparison["n"] > 1
-        bounds = difference["t_interval"] if repeated else difference["images_interval"]
-        rows.append(
+def _forest(rows) -> str:
+    drawn = []
+    for comparison, arm in rows:
+        difference = arm["final"]["difference"]
+        repeated = difference["t_interval"] is not None
+        bounds = difference["t_interval" if repeated else "images_interval"]
+        both = difference["images_and_seeds_interval"]
+        drawn.append(
             {
-                "label": f"{comparison['title']}, n = {comparison['n']}",
+                "label": f"{wording.row_title(comparison, arm)}, n = {arm['n']}",
                 "difference": 100 * difference["mean"],
                 "interval": bounds and [100 * bound for bound in bounds],
+                "second": [100 * bound for bound in both] if repeated and both else None,
                 "filled": repeated,
             }
         )
-    return report_figures.forest(rows)
+    return report_figures.forest(drawn)
 
 
-def _pair(sweep: Sweep, comparison: dict) -> dict:
-    halves = {
-        half: [sweep.runs[comparison[half], seed].read_metrics() for seed in comparison["seeds"]]
-        for half in ("off", "on")
+def _comparison(sweep: Sweep, comparison: dict) -> dict:
+    arms, baseline = comparison["arms"], comparison["baseline"]
+    seeds = sorted({seed for arm in arms for seed in arm["seeds"]})
+    records = {
+        arm["title"]: [sweep.runs[arm["name"], seed].read_metrics() for seed in arm.get("seeds", seeds)]
+        for arm in (baseline, *arms)
     }
+    wall = [*arms[0]["wall_s"]["baseline"], *(seconds for arm in arms for seconds in arm["wall_s"]["arm"])]
     return {
         "sweep": sweep,
         "comparison": comparison,
-        "effect": effect(comparison),
-        "paired": report_figures.paired(comparison["seeds"], comparison["final"]),
-        "curves": report_figures.mean_curves(halves),
-        "wall_s": sum(map(sum, comparison["wall_s"].values())),
+        "against": wording.baseline_text(comparison),
+        "level": wording.level_text(len(arms)),
+        "figure": report_figures.paired(comparison, arms[0]) if len(arms) == 1 else report_figures.arms(comparison),
+        "curves": report_figures.mean_curves(records),
+        "wall_s": sum(wall),
     }
 
 
@@ -179,6 +199,7 @@ def _robustness(sweep: Sweep, comparison: dict) -> dict:
     return {
         "sweep": sweep,
         "comparison": comparison,
+        "against": wording.baseline_text(comparison),
         "images": sweep.robustness["images"],
         "checkpoint": sweep.robustness["checkpoint"],
         "levels": sweep.robustness["levels"],
@@ -195,8 +216,8 @@ def _robustness_rows(comparison: dict):
         yield "mean of all", {"accuracy": comparison["mean_corruption"]}
     for name, attack in comparison["attacks"].items():
         for i, (eps, difference) in enumerate(zip(attack["eps"], attack["difference"])):
-            halves = {half: {"mean": np.mean([seed[i] for seed in attack[half]])} for half in ("off", "on")}
-            yield f"{name.upper()} {255 * eps:g}", {"accuracy": {**halves, "difference": difference}}
+            sides = {side: {"mean": np.mean([seed[i] for seed in attack[side]])} for side in ("baseline", "arm")}
+            yield f"{name.upper()} {255 * eps:g}", {"accuracy": {**sides, "difference": difference}}
         yield f"{name.upper()}, mean", {"accuracy": attack["mean"]}
 
 

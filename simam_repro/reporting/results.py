@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simam_repro.config import PROJECT_ROOT
-from simam_repro.runs import RunFolder
+from simam_repro.evaluation.older import present_comparison, present_robustness
+from simam_repro.runs import RunFolder, find_runs
 from simam_repro.storage import read_json
 
 RESULTS = PROJECT_ROOT / "results"
@@ -18,12 +19,14 @@ class Sweep:
 
     Attributes:
         comparisons: the entries of comparison.json.
+        recomputable: whether they follow from the outcomes that were kept of the runs.
         robustness: the content of robustness.json, None without one.
         runs: its runs, by (experiment name, seed).
     """
 
     folder: Path
     comparisons: list[dict]
+    recomputable: bool
     robustness: dict | None
     runs: dict[tuple[str, int], RunFolder] = field(repr=False)
 
@@ -48,11 +51,14 @@ def read_sweeps(results: Path = RESULTS) -> list[Sweep]:
 
 def _read_sweep(folder: Path) -> Sweep:
     robustness = folder / "robustness.json"
-    runs = [RunFolder(path.parent) for path in sorted(folder.glob("*/seed*/result.json"))]
+    runs = [run for run in find_runs(folder) if run.complete]
+    experiments = {experiment.name: experiment for experiment in (run.read_experiment() for run in runs)}
+    comparison = present_comparison(read_json(folder / "comparison.json"), experiments)
     return Sweep(
         folder,
-        read_json(folder / "comparison.json")["comparisons"],
-        read_json(robustness) if robustness.is_file() else None,
+        comparison["comparisons"],
+        comparison.get("recomputable", True),
+        present_robustness(read_json(robustness), experiments) if robustness.is_file() else None,
         {(result["name"], result["seed"]): run for run in runs for result in [run.read_result()]},
     )
 

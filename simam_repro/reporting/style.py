@@ -1,5 +1,7 @@
 """How every figure of this project is made: off screen, written whole, one look."""
 
+import zlib
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -19,6 +21,26 @@ matplotlib.rcParams["font.family"] = [
     "sans-serif",
     *sorted(set(CJK_FONTS) & set(get_font_names()), key=CJK_FONTS.index),
 ]
+
+ARM_COLOURS = (
+    "#2a9d4a", "#b0307a", "#4fb3d9", "#8c4a1f", "#6a51c4", "#e07b00", "#c9b400", "#1b3a6b", "#e377c2", "#5f7f00",
+    "#00857a", "#d62728",
+)  # fmt: skip
+ARM_MARKERS = ("^", "D", "v", "P", "X", "s", "*", "o", "<", ">", "h", "d")
+
+
+def arm_looks(titles) -> dict[str, dict]:
+    """{title: colour and marker} of arms: those of a title are the same in every figure, as far as there are enough.
+
+    Args:
+        titles: in order; where two want the same colour, the first has it.
+    """
+    slots: dict[str, int] = {}
+    for title in titles:
+        wanted = zlib.crc32(title.encode())
+        free = [slot for slot in range(len(ARM_COLOURS)) if slot not in slots.values()] or [0]
+        slots[title] = min(free, key=lambda slot: (slot - wanted) % len(ARM_COLOURS))
+    return {title: {"color": ARM_COLOURS[slot], "marker": ARM_MARKERS[slot]} for title, slot in slots.items()}
 
 
 def new_figure(width: float, height: float) -> Figure:

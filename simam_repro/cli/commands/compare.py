@@ -1,4 +1,7 @@
-"""Compare runs without and with SimAM: statistics over the pairs' seeds; other runs side by side."""
+"""Compare arms, runs that differ in their attention only, with a baseline: statistics over the seeds that both have.
+
+Runs that are no arms of a comparison are put side by side.
+"""
 
 import argparse
 from pathlib import Path
@@ -19,6 +22,16 @@ def parse_arguments():
     )
     cli.add_override_option(parser)
     cli.add_change_options(parser)
+    parser.add_argument(
+        "--baseline", metavar="TITLE|NAME",
+        help="the arm that the others are compared with: its title, its attention or its runs' name; default none, "
+        "the network without attention",
+    )  # fmt: skip
+    parser.add_argument(
+        "--margin", type=_margin, default=0.5, metavar="POINTS",
+        help="accuracies that differ by less are equivalent, if that can be shown; to be fixed before looking; "
+        "default 0.5",
+    )  # fmt: skip
     parser.add_argument("--output", type=cli.png, metavar="PNG", help="the figure")
     parser.add_argument(
         "--json", type=Path, metavar="JSON", help="the numbers; both default to the sweep's folder as comparison.png "
@@ -27,21 +40,29 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def _margin(text: str) -> float:
+    try:
+        points = float(text)
+    except ValueError:
+        points = 0.0
+    if not 0 < points < 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of percentage points above 0")
+    return points
+
+
 def main():
     arguments = parse_arguments()
 
     from simam_repro.errors import UserError
     from simam_repro.evaluation.comparison import compare
-    from simam_repro.evaluation.pairs import sweep_runs
-    from simam_repro.reporting import comparison_text, plot_comparison, plot_curves, side_by_side, unpaired_text
-    from simam_repro.runs import RUNS_ROOT, RunFolder
+    from simam_repro.reporting import comparison_text, left_out_text, plot_comparison, plot_curves, side_by_side
+    from simam_repro.runs import RunFolder
     from simam_repro.storage import write_json
 
     if arguments.sweep:
         if arguments.runs or arguments.configs:
             raise UserError("--sweep names all its runs itself; leave out the others, or leave out --sweep")
-        folder = Path(arguments.sweep) if Path(arguments.sweep).is_dir() else RUNS_ROOT / arguments.sweep
-        runs, place = sweep_runs(folder), folder / "comparison"
+        runs, place = sweep_runs(arguments.sweep)
     else:
         runs = [*map(RunFolder, arguments.runs), *configured_runs(arguments)]
         if len(runs) < 2:
@@ -50,20 +71,32 @@ def main():
             run.read_result()  # refuses a run that is not complete
         place = runs[0].figures / "compare"
 
-    comparison = compare(runs)
+    comparison = compare(runs, arguments.baseline, arguments.margin / 100)
     comparisons, complete = comparison["comparisons"], [run.path for run in runs if run.complete]
     if not comparisons and len(complete) < 2:
-        raise UserError(f"{arguments.sweep} has no two complete runs: {', '.join(comparison['unpaired'])}")
+        raise UserError(f"{arguments.sweep} has no two complete runs: {', '.join(comparison['left_out'])}")
     figure, numbers = arguments.output or place.with_suffix(".png"), arguments.json or place.with_suffix(".json")
     print("\n\n".join(map(comparison_text, comparisons)) or side_by_side(complete))
-    if comparisons and comparison["unpaired"]:
-        print("\n" + unpaired_text(comparison["unpaired"]))
-    if any(pairs["n"] > 1 for pairs in comparisons):
+    if comparisons and comparison["left_out"]:
+        print("\n" + left_out_text(comparison["left_out"]))
+    if any(len(one["arms"]) > 1 or one["arms"][0]["n"] > 1 for one in comparisons):
         plot_comparison(comparisons, figure)
     else:
         plot_curves(complete, figure)
     write_json(numbers, comparison)
     print(f"\nfigure: {cli.relative(figure)}\nnumbers: {cli.relative(numbers)}")
+
+
+def sweep_runs(sweep: str) -> tuple[list, Path]:
+    """The runs of --sweep, and where their comparison goes, without a suffix."""
+    from simam_repro.errors import UserError
+    from simam_repro.runs import RUNS_ROOT, find_runs
+
+    folder = Path(sweep) if Path(sweep).is_dir() else RUNS_ROOT / sweep
+    runs = find_runs(folder)
+    if not runs:
+        raise UserError(f"{folder} has no runs: a sweep's runs are {folder.name}/NAME/seedN, each with its config.yaml")
+    return runs, folder / "comparison"
 
 
 def configured_runs(arguments) -> list:

@@ -1,7 +1,7 @@
-"""Accuracy under corruptions and adversarial attacks, and what SimAM changes in it.
+"""Accuracy under corruptions and adversarial attacks, and what attention changes in it.
 
 Each run's numbers are kept beside it as they are measured, so an interrupted command goes on where it was. Runs that
-differ in SimAM only are compared over the seeds that both have.
+differ in their attention only are compared with a baseline, over the seeds that both have.
 """
 
 import argparse
@@ -20,6 +20,9 @@ def parse_arguments():
         "--images", type=cli.positive, default=1000, metavar="N",
         help="of the eval images, evenly spread; default 1000, or all where there are fewer",
     )  # fmt: skip
+    parser.add_argument(
+        "--baseline", metavar="TITLE|NAME", help="the arm that the others are compared with; default none"
+    )
     parser.add_argument("--overwrite", action="store_true", help="measure anew what has been measured")
     parser.add_argument("--json", metavar="PATH", help="default: robustness.json in the runs' common folder")
     cli.add_device_option(parser)
@@ -39,13 +42,13 @@ def main():
 
     from tqdm import tqdm
 
-    from simam_repro.evaluation.robustness import Measurement, Scope, find_runs
+    from simam_repro.evaluation.robustness import Measurement, Scope, complete_runs
     from simam_repro.reporting.robustness import run_line, write_robustness
 
     chosen = {key: getattr(arguments, key) for key in ("corruptions", "severities", "attacks")}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     scope = Scope(**chosen, images=arguments.images, weights=arguments.weights)
-    runs, incomplete = find_runs(arguments.runs)
+    runs, incomplete = complete_runs(arguments.runs)
     for folder in incomplete:
         print(f"left out, not complete: {cli.relative(folder)}", flush=True)
     measurements = [Measurement(run, scope, arguments.overwrite) for run in runs]
@@ -54,6 +57,6 @@ def main():
             bar.set_description(f"{one.content['name']} seed {one.content['seed']}")
             one.measure(arguments.device, bar.update)
             bar.write(run_line(one.content))
-    table, written = write_robustness(measurements, scope, arguments.json)
+    table, written = write_robustness(measurements, scope, arguments.json, arguments.baseline)
     print(f"\n{table}")
     print("\nwritten: " + ", ".join(str(cli.relative(path)) for path in written))

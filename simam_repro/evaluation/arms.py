@@ -1,0 +1,143 @@
+"""Which runs belong together: the arms of a comparison, a baseline and others, and the seeds that they share."""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+
+from simam_repro.config import ARM_KEYS, Experiment
+from simam_repro.errors import UserError
+from simam_repro.runs import RunFolder
+
+NO_ATTENTION = "none"  # the baseline where there is one
+
+
+def arm_title(experiment: Experiment) -> str:
+    """How an arm is called everywhere: its attention's title."""
+    return {"none": "no attention", "simam": "SimAM"}[experiment.model.attention]
+
+
+def arm_recipe(experiment: Experiment) -> dict:
+    """What is the same in all arms of a comparison, flat, seeds aside."""
+    return experiment.recipe(without=("seed", *ARM_KEYS))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in the seed only, complete or not: {seed: run}, the seeds ascending.
+
+    Attributes:
+        experiment: of one of them.
+    """
+
+    experiment: Experiment
+    runs: dict[int, RunFolder]
+
+    @property
+    def title(self) -> str:
+        return arm_title(self.experiment)
+
+    @property
+    def name(self) -> str:
+        return self.experiment.name
+
+    @property
+    def attention(self) -> dict:
+        """The module and its keys, as in a config."""
+        return {"name": self.experiment.model.attention}
+
+    def complete(self, seed: int) -> bool:
+        return seed in self.runs and self.runs[seed].complete
+
+
+@dataclass(frozen=True)
+class Arms:
+    """A baseline and the arms that have a complete run of a seed in common with it."""
+
+    baseline: Arm
+    others: tuple[Arm, ...]
+
+    def seeds(self, arm: Arm) -> list[int]:
+        """The seeds whose runs are complete in the baseline and in `arm`, ascending."""
+        return [seed for seed in self.baseline.runs if self.baseline.complete(seed) and arm.complete(seed)]
+
+    def missing(self) -> list[str]:
+        """Of each seed that one of the arms has, what another lacks."""
+        arms = (self.baseline, *self.others)
+        return [
+            f"{arm.name} seed {seed}: {'not complete' if seed in arm.runs else 'not there'}"
+            for seed in sorted({seed for arm in arms for seed in arm.runs})
+            for arm in arms
+            if not arm.complete(seed)
+        ]
+
+
+def find_arms(runs: list[RunFolder], baseline: str | None = None) -> tuple[list[Arms], list[str]]:
+    """Comparisons, one for each recipe, and what is in none of them, each with the reason where it is not plain.
+
+    Runs need not be complete. Where several names stand for the same experiment, the first with most runs is the arm.
+
+    Args:
+        baseline: title, attention or experiment's name of the baseline arm; None: the arm without attention.
+    Raises:
+        UserError: two runs of one name are the same arm with the same seed; no arm is called `baseline`.
+    """
+    recipes: dict[str, dict[tuple, list]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        experiment = run.read_experiment()
+        recipe, attention = (json.dumps(keys, sort_keys=True) for keys in _split(experiment))
+        recipes[recipe][attention, experiment.name].append((experiment, run))
+    found, left_out, titles = [], [], set()
+    for members in recipes.values():
+        arms, repeated = _arms(members)
+        titles |= {name for arm in arms for name in _called(arm)}
+        chosen = next((arm for arm in arms if (baseline or NO_ATTENTION).casefold() in _called(arm)), None)
+        comparison = _comparison(chosen, arms)
+        used = {id(arm) for arm in (comparison.baseline, *comparison.others)} if comparison else set()
+        found += [comparison] if comparison else []
+        left_out += [text for arm in arms if id(arm) not in used for text in map(_told, arm.runs.values())] + repeated
+    if baseline is not None and baseline.casefold() not in titles:
+        raise UserError(f"no arm is called {baseline!r}; there are {', '.join(sorted(titles)) or 'none'}")
+    return found, left_out
+
+
+def _split(experiment: Experiment) -> tuple[dict, dict]:
+    shared = arm_recipe(experiment)
+    return shared, {key: value for key, value in experiment.recipe(without=("seed",)).items() if key not in shared}
+
+
+def _arms(members: dict[tuple, list]) -> tuple[list[Arm], list[str]]:
+    """The arms of one recipe, and the runs that are the same experiment as an arm's under another name."""
+    by_attention = defaultdict(list)
+    for (attention, name), runs in members.items():
+        by_attention[attention].append((name, runs))
+    arms, repeated = [], []
+    for named in by_attention.values():
+        (name, runs), *others = sorted(named, key=lambda one: -len(one[1]))
+        arms.append(Arm(runs[0][0], _by_seed(runs)))
+        repeated += [f"{_told(run)}, the same as {name}" for _, twins in others for _, run in twins]
+    return arms, repeated
+
+
+def _by_seed(runs: list[tuple[Experiment, RunFolder]]) -> dict[int, RunFolder]:
+    by_seed: dict[int, RunFolder] = {}
+    for experiment, run in sorted(runs, key=lambda pair: pair[0].seed):
+        if by_seed.setdefault(experiment.seed, run) is not run:
+            one = by_seed[experiment.seed].path
+            raise UserError(f"{one} and {run.path} are the same arm with seed {experiment.seed}; name one of them")
+    return by_seed
+
+
+def _called(arm: Arm) -> set[str]:
+    return {name.casefold() for name in (arm.title, arm.name, arm.attention["name"])}
+
+
+def _comparison(baseline: Arm | None, arms: list[Arm]) -> Arms | None:
+    if baseline is None:
+        return None
+    candidates = Arms(baseline, tuple(arm for arm in arms if arm is not baseline))
+    others = tuple(arm for arm in candidates.others if candidates.seeds(arm))
+    return Arms(baseline, others) if others else None
+
+
+def _told(run: RunFolder) -> str:
+    return f"{run.path.parent.name}/{run.path.name}{'' if run.complete else ' (not complete)'}"
