@@ -119,7 +119,7 @@ def claims(outcomes, seed: int, arms: int) -> tuple[bool, bool]:
     confidence = simultaneous(arms)
     over_seeds = t_interval(outcomes.mean(axis=1), confidence)
     over_both = percentile_interval(resampled_means(outcomes, seed)[1], confidence)
-    sides = [(low > 0) - (high < 0) for low, high in (over_seeds or (0, 0), over_both)]
+    sides = [int(low > 0) - int(high < 0) for low, high in (over_seeds or (0, 0), over_both)]
     return sides[0] != 0, sides[0] != 0 and sides[0] == sides[1]
 
 
@@ -143,7 +143,7 @@ def test_how_often_an_effect_is_claimed_where_there_is_none(images, luck, gain, 
 def test_intervals_of_several_arms_hold_together():
     """The t intervals of four arms against one baseline, which share its runs: all of them in 95 of 100 experiments."""
     rng = np.random.default_rng(4)
-    truth, experiments = np.array([0.0, 0.5, -1.0, 2.0]), 1500
+    truth, experiments = np.array([0.0, 0.5, -1.0, 2.0]), 500
     together = alone = 0
     for _ in range(experiments):
         differences = truth[:, None] + rng.normal(0, 1, (4, 5)) - rng.normal(0, 1, 5)
@@ -152,7 +152,7 @@ def test_intervals_of_several_arms_hold_together():
             for level in (simultaneous(4), 0.95)
         ]
         together, alone = together + all(covered[0]), alone + all(covered[1])
-    assert together / experiments == pytest.approx(0.954, abs=0.012)
+    assert together / experiments == pytest.approx(0.954, abs=0.02)
     assert alone / experiments < 0.90  # what the correction is for
 
 
