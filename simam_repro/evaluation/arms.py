@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 
+from simam_repro import attention
 from simam_repro.config import ARM_KEYS, Experiment
 from simam_repro.errors import UserError
 from simam_repro.runs import RunFolder
@@ -13,7 +14,7 @@ NO_ATTENTION = "none"  # the baseline where there is one
 
 def arm_title(experiment: Experiment) -> str:
     """How an arm is called everywhere: its attention's title."""
-    return {"none": "no attention", "simam": "SimAM"}[experiment.model.attention]
+    return attention.title(experiment.model.attention)
 
 
 def arm_recipe(experiment: Experiment) -> dict:
@@ -41,9 +42,10 @@ class Arm:
         return self.experiment.name
 
     @property
-    def attention(self) -> dict:
-        """The module and its keys, as in a config."""
-        return {"name": self.experiment.model.attention}
+    def identity(self) -> dict:
+        """Title, experiment's name, and the module with its keys as in a config."""
+        module = self.experiment.model.attention.model_dump(mode="json", exclude_none=True)
+        return {"title": self.title, "name": self.name, "attention": module}
 
     def complete(self, seed: int) -> bool:
         return seed in self.runs and self.runs[seed].complete
@@ -84,8 +86,8 @@ def find_arms(runs: list[RunFolder], baseline: str | None = None) -> tuple[list[
     recipes: dict[str, dict[tuple, list]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         experiment = run.read_experiment()
-        recipe, attention = (json.dumps(keys, sort_keys=True) for keys in _split(experiment))
-        recipes[recipe][attention, experiment.name].append((experiment, run))
+        recipe = json.dumps(arm_recipe(experiment), sort_keys=True)
+        recipes[recipe][experiment.model.attention, experiment.name].append((experiment, run))
     found, left_out, titles = [], [], set()
     for members in recipes.values():
         arms, repeated = _arms(members)
@@ -100,16 +102,11 @@ def find_arms(runs: list[RunFolder], baseline: str | None = None) -> tuple[list[
     return found, left_out
 
 
-def _split(experiment: Experiment) -> tuple[dict, dict]:
-    shared = arm_recipe(experiment)
-    return shared, {key: value for key, value in experiment.recipe(without=("seed",)).items() if key not in shared}
-
-
 def _arms(members: dict[tuple, list]) -> tuple[list[Arm], list[str]]:
     """The arms of one recipe, and the runs that are the same experiment as an arm's under another name."""
     by_attention = defaultdict(list)
-    for (attention, name), runs in members.items():
-        by_attention[attention].append((name, runs))
+    for (config, name), runs in members.items():
+        by_attention[config].append((name, runs))
     arms, repeated = [], []
     for named in by_attention.values():
         (name, runs), *others = sorted(named, key=lambda one: -len(one[1]))
@@ -128,7 +125,7 @@ def _by_seed(runs: list[tuple[Experiment, RunFolder]]) -> dict[int, RunFolder]:
 
 
 def _called(arm: Arm) -> set[str]:
-    return {name.casefold() for name in (arm.title, arm.name, arm.attention["name"])}
+    return {name.casefold() for name in (arm.title, arm.name, arm.experiment.model.attention.name)}
 
 
 def _comparison(baseline: Arm | None, arms: list[Arm]) -> Arms | None:

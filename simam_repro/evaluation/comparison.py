@@ -140,7 +140,7 @@ def _comparison(arms: Arms, margin: float) -> dict:
         "git_commits": sorted({_commit(session) for run in runs for session in run.conditions}),
         "warnings": _warnings(pairs, runs),
         "confidence": statistics.simultaneous(len(pairs)),
-        "baseline": _identity(arms.baseline),
+        "baseline": arms.baseline.identity,
     }
     comparison["arms"] = [_arm(one) for one in pairs]
     for arm in comparison["arms"]:
@@ -149,14 +149,10 @@ def _comparison(arms: Arms, margin: float) -> dict:
     return comparison
 
 
-def _identity(arm: Arm) -> dict:
-    return {"title": arm.title, "name": arm.name, "attention": arm.attention}
-
-
 def _arm(pairs: _Pairs) -> dict:
     sides = zip(("baseline", "arm"), pairs.sides)
     return {
-        **_identity(pairs.arm),
+        **pairs.arm.identity,
         "seeds": pairs.seeds,
         "n": len(pairs.seeds),
         "wall_s": {side: [run.result["wall_s"] for run in runs] for side, runs in sides},

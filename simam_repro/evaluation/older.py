@@ -61,8 +61,7 @@ def _comparison(old: dict, experiments: dict[str, Experiment]) -> dict:
 
 
 def _identity(experiment: Experiment) -> dict:
-    arm = Arm(experiment, {})
-    return {"title": arm.title, "name": arm.name, "attention": arm.attention}
+    return Arm(experiment, {}).identity
 
 
 def _renamed(old: dict) -> dict:

@@ -80,8 +80,8 @@ def _compare(pairs: _Pairs, scope: Scope) -> dict:
     contents = pairs.contents
     first, everyone = contents["arm"][0], contents["baseline"] + contents["arm"]
     comparison = {
-        **{side: {"title": arm.title, "name": arm.name, "attention": arm.attention}
-           for side, arm in zip(SIDES, (pairs.baseline, pairs.arm))},
+        "baseline": pairs.baseline.identity,
+        "arm": pairs.arm.identity,
         "backbone": first["backbone"],
         "image_size": first["image_size"],
         "epochs": first["epochs"],

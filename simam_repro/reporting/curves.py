@@ -151,7 +151,7 @@ def _looks_of_arms(experiments: list[Experiment]) -> list[dict]:
 
 
 def _line(experiment: Experiment) -> dict:
-    return DASHED if experiment.model.attention == NO_ATTENTION else SOLID
+    return DASHED if experiment.model.attention.name == NO_ATTENTION else SOLID
 
 
 def _labels_of_arms(experiments: list[Experiment]) -> list[str]:
