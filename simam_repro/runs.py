@@ -184,6 +184,16 @@ class RunFolder:
     def read_environment(self) -> dict:
         return read_checked(self._need(self.environment), Environment)
 
+    def check_readable(self) -> bool:
+        """True; raises UserError that names the file when one of a complete run is damaged, its metrics aside."""
+        self.read_experiment()
+        if self.complete:
+            self.read_result()
+            self.read_environment()
+            if self.predictions.is_file():  # not of a run that was kept
+                self.read_predictions()
+        return True
+
     def read_metrics(self) -> list[dict]:
         """One dict an epoch, in order."""
         return read_lines_checked(self._need(self.metrics), Record)
@@ -199,6 +209,11 @@ class RunFolder:
         if not path.is_file():
             raise UserError(f"{self.path} has no {path.name}: is it the folder of a run that has got so far?")
         return path
+
+
+def readable(runs) -> list[RunFolder]:
+    """The runs of a folder without those that are damaged, each of which a warning names with its file."""
+    return [run for run in runs if or_warn(run.check_readable, False)]
 
 
 def data_differences(before: dict, now: dict) -> list[str]:

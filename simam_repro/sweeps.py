@@ -24,7 +24,7 @@ from simam_repro.config_files import load_mapping
 from simam_repro.errors import UserError
 from simam_repro.models import backbones
 from simam_repro.places import find_file
-from simam_repro.runs import RUNS_ROOT, RunFolder, default_run_dir
+from simam_repro.runs import RUNS_ROOT, RunFolder, default_run_dir, readable
 
 KEYS = "configs, seeds, overrides, variants"
 # What a sweep's folder holds besides its runs, by compare.py, robustness.py and attention_maps.py.
@@ -131,7 +131,7 @@ def check_started(runs: list[SweepRun]) -> None:
 
 def complete_runs(folder) -> list[RunFolder]:
     """Of a sweep's folder, by name and seed; empty where none is."""
-    runs = [RunFolder(path.parent) for path in Path(folder).glob("*/seed*/result.json")]
+    runs = readable(RunFolder(path.parent) for path in Path(folder).glob("*/seed*/result.json"))
     return sorted(runs, key=lambda run: [run.read_result()[key] for key in ("name", "seed")])
 
 

@@ -13,10 +13,10 @@ from simam_repro.cli.sweep_report import news
 from simam_repro.config import PROJECT_ROOT
 from simam_repro.device import out_of_memory_explained
 from simam_repro.errors import RunError, UserError, printable
-from simam_repro.reporting import prediction_lines, side_by_side, summary_line
+from simam_repro.reporting import prediction_line, side_by_side, summary_line
 from simam_repro.runs import RUN_FIGURES, RunFolder
 from simam_repro.storage import read_json, write_json
-from simam_repro.sweeps import SweepRun
+from simam_repro.sweeps import SweepRun, complete_runs
 
 
 @pytest.fixture
@@ -113,6 +113,20 @@ def test_a_sweep_bears_a_cut_file(run):
     assert job.seconds == 0 and "result.json" in news(job)
 
 
+@pytest.mark.parametrize("name", ["result.json", "environment.json", "config.yaml", "predictions.npz"])
+def test_one_damaged_run_of_a_sweep_is_named_and_the_others_are_read(name, run, tmp_path, capsys):
+    other = write_run(tmp_path / "sweep" / "made" / "seed1", seed=1)
+    (run.path / name).write_bytes((run.path / name).read_bytes()[:60] + b": {[")
+    assert [one.path for one in complete_runs(tmp_path / "sweep")] == [other.path]
+    told = capsys.readouterr().err
+    assert (
+        told.startswith("warning: ")
+        and str(run.path / name) in told
+        and "going on without it" in told
+        or name == "config.yaml"
+    )
+
+
 ESCAPE = "\x1b[31mred\x07\u202e"
 
 
@@ -123,8 +137,8 @@ def test_terminal_escapes_are_shown_escaped(run):
     assert "\x1b" not in str(RunError(ESCAPE)) and "\x1b" not in cli.relative(f"/tmp/{ESCAPE}")
     changed(run.result, "data.name", ESCAPE)
     result = {**run.read_result(), "device": "cpu"}
-    lines = prediction_lines([f"{ESCAPE}.png"], np.array([[0.6, 0.4]]), [ESCAPE, "cat"], 2)
-    for text in (summary_line(result), side_by_side([run.path]), *lines):
+    line = prediction_line(f"{ESCAPE}.png", np.array([0.6, 0.4]), [ESCAPE, "cat"], 2, 10)
+    for text in (summary_line(result), side_by_side([run.path]), line):
         assert "\\x1b[31m" in text and "\x1b" not in text
 
 

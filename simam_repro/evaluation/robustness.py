@@ -146,7 +146,7 @@ class Measurement:
         weights = self.checkpoint / WEIGHTS
         if not weights.is_file():
             raise UserError(f"{self.checkpoint} is no whole checkpoint: it has no {WEIGHTS}")
-        trained_on = read_json(self.run.environment)
+        trained_on = self.run.read_environment()
         best = self.scope.weights == "best"
         return {
             "schema": SCHEMA,
