@@ -116,10 +116,11 @@ def _run(command: list) -> str | None:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))  # who wants the result has died
     warnings.filterwarnings("ignore")  # Paddle's advice to install ccache
     from paddle.utils import cpp_extension
 
+    # Who wants the result has died. (Paddle, when it is imported, takes this signal for itself.)
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
     source, folder = sys.argv[1:]
     cpp_extension.load(NAME, [source], extra_cxx_cflags=FLAGS, build_directory=folder, verbose=True)
 
