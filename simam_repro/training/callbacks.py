@@ -86,7 +86,7 @@ class Terminal(paddle.callbacks.Callback):
         self.bar = tqdm(
             total=self.epochs * self.steps, initial=self.recorder.step, desc=self.name[-BAR_NAME:], unit="step",
             disable=None, file=sys.stderr, dynamic_ncols=True, leave=False,
-            bar_format="{desc} {percentage:3.0f}%|{bar}|{postfix}, {remaining} left",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {remaining} left{postfix}",
         )  # fmt: skip
 
     def on_train_batch_end(self, step, logs=None):
