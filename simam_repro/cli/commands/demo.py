@@ -9,6 +9,7 @@ import tempfile
 import threading
 
 from simam_repro import cli
+from simam_repro.signals import end_with_parent
 
 CONFIGS = ("configs/demo_towernet.yaml", "configs/demo_towernet_simam.yaml")
 ARMS = ("plain", "SimAM")  # in front of their lines
@@ -73,7 +74,7 @@ def _start(arm: str, config: str, seed: str, environment: dict, complaints, line
     command = [*cli.command("train"), "-c", config]
     process = subprocess.Popen(
         [*command, "--seed", seed, "--overwrite"], env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=complaints,
+        stdout=subprocess.PIPE, stderr=complaints, preexec_fn=end_with_parent(),
     )  # fmt: skip
 
     def forward():
