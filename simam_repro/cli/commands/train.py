@@ -1,4 +1,9 @@
-"""Train one experiment into a run folder: curves, checkpoints, predictions, result.json."""
+"""Train one experiment into a run folder: curves, checkpoints, predictions, result.json.
+
+Ctrl-C, SIGTERM or a terminal that closes (unless nohup) stop it after the step, with a checkpoint saved and the command
+to continue printed; a second Ctrl-C or SIGTERM stops it at once. When only the reader of its output goes away (head,
+tee), it goes on to its end, says so once on stderr, and ends with 0.
+"""
 
 import argparse
 import sys
