@@ -203,6 +203,23 @@ def test_one_machine_needs_no_name_and_no_address_and_the_ranks_die_with_the_com
         pass
 
 
+@pytest.mark.parametrize("gpu", [True, False])
+def test_each_rank_is_told_its_place_and_nothing_of_other_launchers(gpu, tmp_path, monkeypatch):
+    for name in ("PADDLE_TRAINER_ID", "PADDLE_ELASTIC_SERVER", "MASTER_PORT", "FLAGS_selected_gpus"):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("FLAGS_paddle_num_threads", "5")
+    ranks = launch._environments(2, gpu, tmp_path / "meeting")
+    endpoints = ranks[0]["PADDLE_TRAINER_ENDPOINTS"].split(",")
+    assert len({*endpoints, ranks[0]["PADDLE_MASTER"]}) == 3
+    for rank, environment in enumerate(ranks):
+        assert environment["PADDLE_TRAINER_ID"] == str(rank) and environment["PADDLE_TRAINERS_NUM"] == "2"
+        assert environment["PADDLE_CURRENT_ENDPOINT"] == endpoints[rank]
+        assert environment.get("FLAGS_selected_gpus") == (str(rank) if gpu else None)
+        assert environment.get("PADDLE_DISTRI_BACKEND") == (None if gpu else "gloo")
+        assert environment["FLAGS_paddle_num_threads"] == "2"
+        assert not {"PADDLE_ELASTIC_SERVER", "MASTER_PORT"} & set(environment)
+
+
 def test_what_all_processes_of_a_job_are_told_at_once_saves_a_checkpoint(tmp_path):
     process, ranks = start(tmp_path / "run", "-o", "train.checkpoint_steps=null", "-o", "train.epochs=40")
     assert saved_step(tmp_path / "run") == 3  # of the first epoch's end
