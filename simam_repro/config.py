@@ -29,6 +29,7 @@ from simam_repro.places import find_file
 # Each file there is a backbone. To import one takes paddle, which a config is read without.
 BACKBONE_FOLDERS = [str(Path(__file__).parent / "models" / "backbones")]
 
+MOST_PROBLEMS = 20  # of a config are described: one with more is another kind of file
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 PATH_PATTERN = r"^[^\x00-\x1f]*$"
 DEVICE_PATTERN = r"^(auto|cpu|gpu|gpu:[0-9]{1,3})$"
@@ -351,7 +352,11 @@ def validated(schema: type[Section], values: dict, refusal: str, all_keys: str) 
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {line}" for problem in error.errors() for line in _describe_all(problem, schema, all_keys)]
+        problems = error.errors()
+        shown = problems[:MOST_PROBLEMS]
+        lines = [f"  {line}" for problem in shown for line in _describe_all(problem, schema, all_keys)]
+        if len(problems) > len(shown):
+            lines.append(f"  and {len(problems) - len(shown)} more")
         raise UserError("\n".join([f"{refusal}:", *lines])) from None
 
 

@@ -1,5 +1,6 @@
 """Where things are: in a checkout, or beside an installed package."""
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -17,4 +18,4 @@ def find_file(path) -> Path:
     """
     path = Path(path)
     places = (path, PROJECT_ROOT / path, SHIPPED / path)
-    return next((place for place in places if place.is_file()), path)
+    return next((place for place in places if os.path.isfile(place)), path)

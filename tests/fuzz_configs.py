@@ -1,4 +1,4 @@
-"""Mutants of the real configs: wrong keys, types and sizes, wrong files, bombs and damaged bytes; from a seed."""
+"""Mutants of the real configs: wrong keys, types and sizes, wrong files and damaged bytes; from a seed."""
 
 import random
 from dataclasses import dataclass, field
@@ -38,14 +38,7 @@ data.std=[0.001, 0.001, 0.001]|data.mean=[1000, -1000, 0]|train.epochs=100000|se
 logging.step_interval=99999999999999999999999|data.train_limit=99999999999999999999999|model.weights=null""".replace(
     "\n", "|"
 ).split("|")
-LAUGHS = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
-)
-MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [{','.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 12))
 TEXTS = {
-    "laughs": lambda text: LAUGHS + text,
-    "laughs as a name": lambda text: LAUGHS + text.replace("name:", "name: *a11 #"),
-    "merges": lambda text: MERGES + text,
     "deep lists": lambda text: text + "x: " + "[" * 10_000,
     "deep maps": lambda text: text + "x: " + "{a: " * 10_000,
     "deep but closed": lambda text: text + "x: " + "[" * 500 + "]" * 500,

@@ -13,6 +13,7 @@ from simam_repro.data import prepare_data
 from simam_repro.data.listing import left_out_line
 from simam_repro.errors import UserError
 from simam_repro.evaluation import find_images
+from simam_repro.reporting.style import new_figure, save_figure
 
 KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".PNG": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP",
          ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM", "": "PNG", ".1": "JPEG"}  # fmt: skip
@@ -89,6 +90,13 @@ def test_nothing_is_said_where_nothing_is_left_out(tmp_path):
 
 
 # names
+
+
+def test_dollars_in_names_are_no_formulas(tmp_path):
+    figure = new_figure(2, 1)
+    figure.suptitle("cats for $5 or $\\nosuchcommand{$")
+    save_figure(figure, tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").size == (220, 110)
 
 
 def in_classes(names, count: int = 3) -> dict[str, bytes]:

@@ -143,6 +143,19 @@ def test_readme_keeps_its_other_lines(tmp_path, results):
         with_table("no markers", "table")
 
 
+def test_names_of_any_letters_leave_the_table_whole(tmp_path):
+    name = f"cats|dogs <b> [x] $1 {END}"
+    keep(tmp_path / "results" / "my (odd) sweep", seeds=1, data={"name": name, "stand_in": False})
+    table = results_table(tmp_path / "results")
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(rows) == 3 and {row.count("|") for row in rows} == {rows[0].count("|")}
+    assert (
+        "cats&#124;dogs &lt;b&gt; &#91;x&#93; $1 &lt;!-- end" in rows[2]
+        and "](results/my%20%28odd%29%20sweep)" in rows[2]
+    )
+    assert with_table(with_table(f"{BEGIN}\n{END}", table), "new") == f"{BEGIN}\nnew\n{END}"
+
+
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
 def test_the_tables_of_the_readmes_are_not_stale(readme):
     text = readme.read_text(encoding="utf-8")

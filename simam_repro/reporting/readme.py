@@ -1,6 +1,9 @@
 """The table of results in the READMEs, from the same files as the report."""
 
+import html
+import re
 from pathlib import Path
+from urllib.parse import quote
 
 from simam_repro.errors import UserError
 from simam_repro.evaluation.wording import RULE, baseline_text, rows_of
@@ -57,14 +60,20 @@ def _row(sweep, comparison: dict, arm: dict, p: float | None) -> tuple[str, ...]
     difference = final["difference"]
     intervals = (interval(difference[name]) for name in ("t_interval", "images_and_seeds_interval"))
     return (
-        f"[{comparison['title']}](results/{sweep.name})",
-        arm["title"] + ("" if against == "without attention" else f", against that {against}"),
+        f"[{as_text(comparison['title'])}]({quote(f'results/{sweep.name}')})",
+        as_text(arm["title"]) + ("" if against == "without attention" else f", against that {against}"),
         str(arm["n"]),
         *sides,
         points(difference["mean"]),
         *intervals,
         "none" if p is None else f"{p:.3f}",
     )
+
+
+def as_text(name: str) -> str:
+    """A name for a cell of a table: nothing in it is HTML, ends a link or the cell, or reads as a marker."""
+    text = html.escape(" ".join(name.split()), quote=False)
+    return re.sub(r"[|\[\]]", lambda sign: f"&#{ord(sign[0])};", text)
 
 
 def with_table(text: str, table: str) -> str:

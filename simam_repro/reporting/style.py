@@ -22,6 +22,9 @@ matplotlib.rcParams["font.family"] = [
     *sorted(set(CJK_FONTS) & set(get_font_names()), key=CJK_FONTS.index),
 ]
 
+# Names of classes and data sets are text: a $ in them begins no formula.
+matplotlib.rcParams["text.parse_math"] = False
+
 ARM_COLOURS = (
     "#2a9d4a", "#b0307a", "#4fb3d9", "#8c4a1f", "#6a51c4", "#e07b00", "#c9b400", "#1b3a6b", "#e377c2", "#5f7f00",
     "#00857a", "#d62728",
