@@ -13,7 +13,9 @@ from visualdl import LogReader
 from simam_repro.config import build_experiment
 from simam_repro.errors import RunError, UserError
 from simam_repro.runs import RunFolder
-from simam_repro.training import fit
+from simam_repro.storage import read_json
+from simam_repro.training import callbacks, fit
+from simam_repro.training.checkpoints import STATE
 from simam_repro.training.metrics import EpochMeans
 from simam_repro.training.objective import Objective
 from simam_repro.training.recorder import Recorder
@@ -58,11 +60,24 @@ def experiment(root, seed=3, **changes):
     return build_experiment(values)
 
 
+TOLD = []  # of each epoch's line: how many epochs the checkpoint had when it was printed
+
+
 @pytest.fixture(scope="module")
 def trained(root, tmp_path_factory):
-    run_dir = tmp_path_factory.mktemp("runs") / "a"
-    result = fit(experiment(root), run_dir)
-    return RunFolder(run_dir), result
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "a")
+
+    def tell(*lines, **options):
+        TOLD.append(len(read_json(run.last / STATE)["records"]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks, "print", tell, raising=False)
+        result = fit(experiment(root), run.path)
+    return run, result
+
+
+def test_an_epoch_is_saved_before_it_is_told(trained):
+    assert TOLD == list(range(1, EPOCHS + 1))
 
 
 def numbers(run: RunFolder) -> list[dict]:
