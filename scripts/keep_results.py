@@ -41,7 +41,7 @@ def keep_run(run, target: Path) -> None:
     target = default_run_dir(run.read_experiment(), target)
     with atomic_folder(target) as temporary:
         for file in (run.config, run.environment, run.metrics, run.result):
-            shutil.copy(file, temporary)
+            copy_file(file, temporary)
     print(cli.relative(target))
 
 
@@ -52,8 +52,14 @@ def keep_summaries(sweep: Path, target: Path) -> None:
     for name in SUMMARIES:
         if (sweep / name).is_file():
             with atomic_path(target / name) as temporary:
-                shutil.copy(sweep / name, temporary)
+                copy_file(sweep / name, temporary)
             print(cli.relative(target / name))
+
+
+def copy_file(path: Path, place: Path) -> None:
+    if path.is_symlink():  # in a stranger's run it may lead to any file of the user's, and results/ is for committing
+        raise cli.UserError(f"{path} is a link; copy what it leads to into its place if it is the run's")
+    shutil.copy(path, place)
 
 
 if __name__ == "__main__":

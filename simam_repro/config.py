@@ -4,6 +4,7 @@ A config is YAML with the sections `name`, `seed`, `data`, `model`, `optim`, `tr
 """
 
 import difflib
+import os
 import pkgutil
 from pathlib import Path
 from typing import Annotated, Literal, Optional, Union, get_args, get_origin
@@ -40,7 +41,17 @@ PATTERNS = {
     DEVICE_PATTERN: "it is one of auto, cpu, gpu, gpu:N (the first CUDA device is gpu:0)",
 }
 RGB = tuple[float, float, float]
-PathText = Annotated[str, Field(min_length=1, max_length=4000, pattern=PATH_PATTERN)]
+
+
+def _without_tilde(path: str) -> str:
+    """`~/x` and `~user/x` as the path that a shell makes of them."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise ValueError("no home folder is known for it; write the path out (or ./~... for a folder of that name)")
+    return expanded
+
+
+PathText = Annotated[str, Field(min_length=1, max_length=4000, pattern=PATH_PATTERN), AfterValidator(_without_tilde)]
 
 
 class Section(BaseModel):

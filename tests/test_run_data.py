@@ -8,10 +8,11 @@ from photos import COLOURS, experiment, write_classes, write_image
 from PIL import Image
 
 from simam_repro.cli.commands import evaluate as evaluate_command
+from simam_repro.data import prepare_data
 from simam_repro.errors import UserError
 from simam_repro.evaluation import evaluate, load_trained, other_eval_set
 from simam_repro.reporting import write_evaluation, write_figures
-from simam_repro.runs import RunFolder, data_differences
+from simam_repro.runs import RUN_FIGURES, RunFolder, data_differences
 from simam_repro.storage import read_json
 from simam_repro.training import fit
 
@@ -74,6 +75,15 @@ def test_changed_data_is_named_and_refused(reader, change, photos):
         else:
             fit(run.read_experiment(), run.path, resume=True)
     assert content_of(run) == before
+
+
+def test_an_image_added_while_it_trained_disturbs_no_figure(photos):
+    run, folder = photos
+    data = prepare_data(run.read_experiment().data)  # as train.py has it from the start
+    shutil.rmtree(run.figures, ignore_errors=True)
+    add_image(folder)
+    write_figures(run.path, data)
+    assert all((run.figures / name).is_file() for name in RUN_FIGURES)
 
 
 def test_an_older_run_has_its_data_in_its_result(photos):
