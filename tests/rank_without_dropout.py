@@ -7,6 +7,7 @@ import importlib
 import os
 import runpy
 import sys
+import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +44,6 @@ if __name__ == "__main__":
     paddle.DataParallel._find_tensor = lambda self, outputs: synchronised.append(1) or find_tensor(self, outputs)
     lacking = os.environ.get("WITHOUT_MEMORY")
     if os.environ["PADDLE_TRAINER_ID"] == lacking:
-        exchange.mmap.mmap = not_allowed
+        exchange.mmap = types.SimpleNamespace(mmap=not_allowed)  # its own: the ranks' meeting has a file
     runpy.run_path(str(ROOT / "simam_repro" / "cli" / "rank.py"), run_name="__main__")
     assert bool(exchanges) == (lacking is None) == (not synchronised)

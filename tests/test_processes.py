@@ -266,6 +266,19 @@ def test_who_hears_no_signal_is_killed_while_joining_or_at_the_second(came, agai
         process.wait()
 
 
+@pytest.mark.parametrize("failing", [0, 1])
+def test_when_one_fails_the_others_are_not_waited_for(failing, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.2)
+    codes = ["import time; time.sleep(60)", "raise SystemExit(3)"]
+    ranks = [subprocess.Popen([sys.executable, "-c", codes[rank == failing]]) for rank in range(2)]
+    meeting = Meeting(tmp_path / "meeting", 2)
+    launch._watch(ranks, meeting)
+    assert ranks[failing].returncode == 3 and ranks[1 - failing].returncode == -signal.SIGKILL
+    meeting.counts[1] = -1
+    with pytest.raises(LostRank):
+        meeting.wait(0)
+
+
 def test_ranks_wait_for_each_other_and_not_for_the_dead(tmp_path):
     first, second = Meeting(tmp_path / "meeting", 2), Meeting(tmp_path / "meeting", 2)
     came = []

@@ -123,7 +123,10 @@ def browse(address: str, profile, *options: str) -> str:
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_a_pair_of_runs_shows_its_curves(page, tmp_path):
-    content = browse(page, tmp_path / "profile", "--dump-dom")
+    log = tmp_path / "net.json"
+    content = browse(page, tmp_path / "profile", "--dump-dom", f"--log-net-log={log}")
+    asked = set(re.findall(r'"url":"\w+://([^/:"]+)', log.read_text()))
+    assert "127.0.0.1" in asked and not [host for host in asked if "baidu" in host or "paddle" in host]
     for name in PAIR:
         assert f"./{name}/seed0/visualdl" in content
     assert ">eval<" in content and content.count("<canvas") == 1

@@ -157,7 +157,7 @@ def _signals_passed_on(ranks: list[subprocess.Popen], meeting):
 def _watch(ranks: list[subprocess.Popen], meeting) -> None:
     """Return when all have ended; they do when one has failed. Says who is waited for when that takes long."""
     counts, changed, told, failed = None, time.monotonic(), LATE_SECONDS, None
-    while any(process.poll() is None for process in ranks):
+    while None in [process.poll() for process in ranks]:  # each of them, whatever the first says
         now = time.monotonic()
         if counts != (counts := meeting.counts.tolist()):
             changed, told = now, LATE_SECONDS
