@@ -5,15 +5,19 @@ import os
 import unicodedata
 
 import miniatures
+import numpy as np
 import pytest
 from PIL import Image
 
-from simam_repro.config import Data
+from simam_repro.config import Data, Experiment
 from simam_repro.data import prepare_data
 from simam_repro.data.listing import left_out_line
 from simam_repro.errors import UserError
 from simam_repro.evaluation import find_images
+from simam_repro.evaluation.trained import Trained
+from simam_repro.reporting.predictions import write_predictions
 from simam_repro.reporting.style import new_figure, save_figure
+from simam_repro.runs import RunFolder
 
 KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".PNG": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP",
          ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM", "": "PNG", ".1": "JPEG"}  # fmt: skip
@@ -132,6 +136,25 @@ def test_names_that_are_no_utf8_are_shown_by_their_bytes(tmp_path, data_root):
     assert data.classes == ("\\xb9\\xb7", "dog", "è") and data.skipped == ("\\xb9\\xb7/2.jpg",)
     assert data.train.ids[0] == "\\xb9\\xb7/\\xc4\\xf1.jpg" and data.train.images[0].size == (9, 9)
     "".join([*data.classes, *data.train.ids]).encode()  # as digests, YAML and figures need
+
+
+def test_a_table_of_predictions_takes_any_name(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xb9\xb7.jpg")
+    write_predictions(tmp_path / "a.csv", [path], np.array([[0.25, 0.75]]), ["cat", "dog"], 1)
+    assert r"\udcb9\udcb7.jpg,dog,0.75" in (tmp_path / "a.csv").read_text(encoding="utf-8")
+
+
+def test_the_data_of_a_run_is_found_where_the_run_had_it(tmp_path, data_root, monkeypatch):
+    """Evaluation and prediction take data.root, data.archive and SIMAM_ARCHIVES as training does."""
+    archive = miniatures.write_caltech(tmp_path / "disk" / "101_ObjectCategories.tar.gz")
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "link").symlink_to(archive.parent)
+    monkeypatch.setenv("SIMAM_ARCHIVES", str(tmp_path / "named"))
+    run = RunFolder(tmp_path / "run")
+    for number, archive_key in enumerate((None, str(archive))):
+        data = Data(root=str(data_root / str(number)), archive=archive_key, allow_miniature=True)
+        trained = Trained(run, run.best, Experiment(name="a", data=data), (), None, "cpu")
+        assert len(trained.data.train) == 64 and (data_root / str(number)).is_dir()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from matplotlib.colors import Normalize
 from PIL import Image
 
 from simam_repro.data import transforms
+from simam_repro.data.listing import readable
 from simam_repro.errors import UserError
 from simam_repro.evaluation import find_images, open_image
 from simam_repro.evaluation.attention import grad_cam, grad_cam_layer, weight_maps
@@ -190,7 +191,7 @@ def _open_files(paths):
     files = find_images(paths)
     if len(files) > MOST_IMAGES:
         raise UserError(f"{len(files)} images are too many for one figure; give at most {MOST_IMAGES}")
-    return [open_image(file) for file in files], [file.name for file in files]
+    return [open_image(file) for file in files], [readable(file.name) for file in files]
 
 
 def _eval_images(data):

@@ -29,5 +29,5 @@ def write_predictions(file, paths, probabilities: np.ndarray, classes, top: int)
     table = csv.writer(buffer, lineterminator="\n")
     table.writerow(["image", *(f"{what}_{rank}" for rank in ranks for what in ("class", "probability"))])
     for path, best in zip(paths, top_classes(probabilities, classes, top)):
-        table.writerow([path, *(value for name, share in best for value in (name, f"{share:.6f}"))])
+        table.writerow([printable(path), *(value for name, share in best for value in (name, f"{share:.6f}"))])
     write_text(file, buffer.getvalue())
