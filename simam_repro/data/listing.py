@@ -35,7 +35,8 @@ def left_out_line(described: dict) -> str | None:
         return None
     reasons = ", ".join(f"{count} {reason}" for reason, count in described["reasons"].items())
     more = ", ..." if described["count"] > len(described["first"]) else ""
-    return f"left out {described['count']} files: {reasons} ({', '.join(described['first'])}{more})"
+    files = "1 file" if described["count"] == 1 else f"{described['count']} files"
+    return f"left out {files}: {reasons} ({', '.join(described['first'])}{more})"
 
 
 def is_system(name: str) -> bool:
