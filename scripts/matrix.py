@@ -32,9 +32,9 @@ def main():
         if arguments.only not in config.stem:
             continue
         experiment = cli.load_config(config, arguments.override)
-        summary, attention = measure_network(experiment)
+        summary, sites = measure_network(experiment)
         print(
-            f"{experiment.name:30s} {summary.parameters:12,d} {summary.flops / 1e9:8.2f} {attention:13d}  ",
+            f"{experiment.name:30s} {summary.parameters:12,d} {summary.flops / 1e9:8.2f} {len(sites):13d}  ",
             end="",
             flush=True,
         )

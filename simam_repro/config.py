@@ -158,6 +158,11 @@ class AttentionConfig(Section):
     sites: Optional[tuple[str, ...]] = Field(
         None, strict=False, min_length=1, description="which of the backbone's sites; null: those of its original"
     )
+    file: Optional[PathText] = Field(
+        None, description="the Python file that registers the module, which is run; relative to the project; null: a "
+        "module of the package",
+    )  # fmt: skip
+    sha256: Optional[str] = Field(None, description="of `file`, filled in when it is read; another one is refused")
 
 
 # The keys where a text is short for {name: text}.
@@ -183,10 +188,12 @@ class Model(Section):
     fused: bool = Field(
         True, description="compiled operators on a CPU (attention, convolutions), where a compiler is there"
     )
+    init: Literal["paddle", "torch", "he"] = Field(
+        "paddle", description="of convolutions and linear layers. paddle: its default. torch: PyTorch's default. "
+        "he: normal by fan-in, zero bias. Attention keeps its own",
+    )  # fmt: skip
     weights: Optional[PathText] = Field(
-        None,
-        description="start from this .safetensors or .pdparams file; relative to the project; null: Paddle's "
-        "default initialisation",
+        None, description="start from this .safetensors or .pdparams file; relative to the project; null: from `init`"
     )
 
     @field_validator("attention", mode="before")

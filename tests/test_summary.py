@@ -120,7 +120,8 @@ def test_network_table_adds_up():
     experiment = load_config(ROOT / "configs/caltech_towernet_simam.yaml")
     summary = summarise(build_model(experiment.model, 16, 256), 256)
     lines = network_table(experiment).splitlines()
-    assert len(lines) == 1 + len(summary.rows) + 1 + 3
+    assert len(lines) == 1 + len(summary.rows) + 1 + 4
+    assert lines[-4] == "attention    SimAM at b3, b4, i1, i2 (position block)"
     assert "1,362,176 with 16 classes (5.4 MB" in lines[-3]
     assert f"{summary.flops / 1e9:.3f} G for one image of 256 x 256" in lines[-2]
     outputs = sum(prod(row.output_shape) for row in summary.rows)

@@ -26,7 +26,7 @@ and all that is drawn later are the same with and without (see `simam_repro.mode
 What others use:
 
     experiment.model.attention           the section: .name, .position, .sites (None: the backbone's), the module's keys
-    title(section), short_title(section) "SE (reduction 8)", "SE"
+    title(section), short_title(section) "Mine (width 3)", "Mine"
     build(section, site)                 the layer, or None for `none`
     known_modules()                      {name: Module}, `none` first
     resolve(value)                       the section that a name or a mapping stands for

@@ -2,16 +2,21 @@
 
 import difflib
 import functools
-import importlib
+import importlib.util
 import pkgutil
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any, Callable
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from simam_repro.attention.base import Site
-from simam_repro.config import AttentionConfig
+from simam_repro.config import PROJECT_ROOT, AttentionConfig
+from simam_repro.errors import UserError
+from simam_repro.storage import checksum
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,14 @@ def register(config: type[AttentionConfig], layer: Callable[[Any, Site], Any] | 
     module = Module(config, layer, title)
     if not isinstance(module.name, str):
         raise ValueError(f'{config.__name__} needs its name: name: Literal["mine"] = "mine"')
-    if module.name in _modules:
+    if module.name in {**_modules, **_registering}:
         raise ValueError(f"an attention module {module.name} is there already; give this one another name")
-    _modules[module.name] = module
+    _registering[module.name] = _of_config[config] = module
 
 
-_modules: dict[str, Module] = {}
+_modules: dict[str, Module] = {}  # of this package
+_registering = _modules  # where `register` puts a module: those of a user's file are apart
+_of_config: dict[type[AttentionConfig], Module] = {}
 
 
 @functools.cache
@@ -79,6 +86,8 @@ def resolve(value, older_keys: dict | None = None) -> AttentionConfig:
     values = {"name": value} if isinstance(value, str) else value
     if not isinstance(values, dict):
         raise ValueError("a module's name, or a mapping {name: NAME, KEY: VALUE}")
+    if values.get("file") is not None:
+        values = {**values, "sha256": _check_file(values)}
     schema = _module(values).config
     older = {key: number for key, number in (older_keys or {}).items() if key in schema.model_fields}
     try:
@@ -88,8 +97,43 @@ def resolve(value, older_keys: dict | None = None) -> AttentionConfig:
         raise PydanticCustomError("section", "{text}", context) from None
 
 
+def _check_file(values: dict) -> str:
+    """The checksum of the user's file. Raises UserError where the file is not there or not the one that is meant."""
+    path, key = PROJECT_ROOT / str(values["file"]), "model.attention.file"
+    if not path.is_file() or path.suffix != ".py":
+        raise UserError(f"{key}: {path} is no Python file; name the one that registers {values.get('name')}")
+    found, expected = checksum(path), values.get("sha256")
+    if expected not in (None, found):
+        raise UserError(
+            f"{key}: {path} has changed: its sha256 is {found}, not {expected}; restore it, or take it as another "
+            "experiment without sha256"
+        )
+    return found
+
+
+@functools.cache
+def _modules_of(path: Path, sha256: str) -> dict[str, Module]:
+    """Run a user's file; {name: module} of what it registers."""
+    global _registering
+    known_modules()
+    name = f"simam_repro_attention_{sha256[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    _registering = {}
+    try:
+        spec.loader.exec_module(module)
+        return _registering
+    except Exception as error:  # whatever a user's code raises
+        lines = [one.lineno for one in extract_tb(error.__traceback__) if one.filename == str(path)]
+        where = f", line {lines[-1]}" if lines else ""
+        raise UserError(f"model.attention.file: {path}{where}: {type(error).__name__}: {error}") from error
+    finally:
+        _registering = _modules
+
+
 def _module(values: dict) -> Module:
-    modules = known_modules()
+    file = values.get("file")
+    modules = _modules_of(PROJECT_ROOT / file, values["sha256"]) if file else known_modules()
     if "name" not in values:
         raise ValueError(f"name: missing; add it, one of {', '.join(modules)}")
     name = values["name"]
@@ -97,24 +141,25 @@ def _module(values: dict) -> Module:
         return modules[name]
     near = difflib.get_close_matches(str(name).lower()[:50], modules, n=1, cutoff=0.4)
     nearest = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"no attention module of this name (there are {', '.join(modules)}){nearest}")
+    here = f"{file} registers" if file else "there are"
+    raise ValueError(f"no attention module of this name ({here} {', '.join(modules) or 'none'}){nearest}")
 
 
 def module_of(config: AttentionConfig) -> Module:
-    return next(module for module in known_modules().values() if module.config is type(config))
+    return _of_config[type(config)]
 
 
 def short_title(config: AttentionConfig) -> str:
-    """ "SE": the module's title alone."""
+    """ "Mine": the module's title alone."""
     return module_of(config).title
 
 
 def title(config: AttentionConfig) -> str:
-    """ "SE", "SE (reduction 8, position act)": the module's title, with the keys that are not its defaults."""
+    """ "Mine", "Mine (width 3, position act)": the module's title, with the keys that are not its defaults."""
     changed = [
         f"{key} {_as_text(value)}"
         for key, field in type(config).model_fields.items()
-        if (value := getattr(config, key)) != field.default
+        if key not in ("file", "sha256") and (value := getattr(config, key)) != field.default
     ]
     return short_title(config) + (f" ({', '.join(changed)})" if changed else "")
 

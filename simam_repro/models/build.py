@@ -5,11 +5,12 @@ from paddle import nn
 from simam_repro.models import backbones
 from simam_repro.models.attention import attach_attention
 from simam_repro.models.conv import Conv2D
+from simam_repro.models.init import initialise
 from simam_repro.models.pool import MaxPool2D
 
 
 def build_model(model_config, num_classes: int, image_size: int) -> nn.Layer:
-    """The network that `model_config` names, with its attention, from Paddle's default initialisation.
+    """The network that `model_config` names, with its attention, as `model.init` has it initialised.
 
     Args:
         model_config: the `model` section of an Experiment.
@@ -25,6 +26,7 @@ def build_model(model_config, num_classes: int, image_size: int) -> nn.Layer:
     for layer in network.sublayers():
         if isinstance(layer, (Conv2D, MaxPool2D)):
             layer.fused = model_config.fused
+    initialise(network, model_config.init)
     attach_attention(network, backbone, model_config.attention, model_config.fused)
     return network
 

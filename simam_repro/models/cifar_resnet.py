@@ -2,9 +2,9 @@
 
 A depth of 6n + 2 has three stages of n basic blocks, with 16, 32 and 64 channels on maps of 32x32, 16x16 and 8x8.
 Where channels double, the shortcut is He's option A, without parameters: every second pixel, and zeros for the new
-channels. So the parameters are the literature's: 0.27 M (20), 0.85 M (56), 1.7 M (110). SimAM's official code has a 1x1
-conv there (option B: 2,752 parameters more, behind it a BatchNorm in the plain form); all else is as there, SimAM
-behind conv2 and before its BatchNorm included.
+channels. So the parameters are the literature's: 0.27 M (20), 0.85 M (56), 1.7 M (110). The paper's official code has a
+1x1 conv there (option B: 2,752 parameters more, behind it a BatchNorm in the plain form); all else is as there,
+attention behind conv2 and before its BatchNorm included.
 """
 
 import paddle
@@ -106,8 +106,10 @@ class CifarResNet(nn.Layer):
 def sites(network: CifarResNet) -> Sites:
     """stages.0.0 to stages.2.(n-1), the blocks.
 
-    conv (SimAM's official code): behind conv2; in the plain form before its BatchNorm. norm, act: behind norm2 (in the
-    plain form where the official code has SE and CBAM), behind relu2. block: behind the block.
+    conv (the default; the paper's official code): behind conv2; in the plain form before its BatchNorm.
+    norm: behind norm2; in the plain form where the official code has the modules that it compares with.
+    act: behind relu2.
+    block: behind the block.
     """
     found = {}
     for name, block in network.named_sublayers():

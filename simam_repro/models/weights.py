@@ -1,6 +1,7 @@
 """Weights to start from: a checkpoint of this project, or the official ones of paddle.vision.
 
-SimAM has no parameters, so both have the keys of the network with and without it.
+Attention's own parameters are apart from the network's: weights of the plain network start a network with any
+attention, and the other way round.
 """
 
 from pathlib import Path
@@ -11,6 +12,7 @@ from paddle import nn
 from safetensors import SafetensorError, deserialize
 
 from simam_repro.errors import UserError
+from simam_repro.models.conv import CHILD_NAME
 from simam_repro.pickles import unpickle_plain
 
 PARAMETER_NAMES = "StructuredToParameterName@@"  # what paddle.save adds to a state dict
@@ -21,21 +23,26 @@ SAFETENSORS_TYPES = {
 }  # fmt: skip
 
 
-def start_from(path: Path, network: nn.Layer, trust_pickle: bool = False) -> list[str]:
+def start_from(path: Path, network: nn.Layer, trust_pickle: bool = False) -> tuple[list[str], list[str]]:
     """Give `network` the weights of a .safetensors or .pdparams file.
 
-    A classifier (the last linear layer) of another size keeps its fresh initialisation.
+    A classifier (the last linear layer) of another size keeps its fresh initialisation, and so does attention of
+    another kind than the file's.
 
     Args:
         trust_pickle: let a .pdparams file run what it asks for; without it one that holds more than
             arrays and plain containers is refused.
     Returns:
-        The keys that kept their initialisation.
+        The keys that kept their initialisation; and those of the file's attention that have no place here.
     Raises:
         UserError: no such file, damaged, refused, or of another network, or weights that are no floats (names the
             keys).
     """
-    tensors, expected = _read(path, trust_pickle), network.state_dict()
+    tensors, state = _read(path, trust_pickle), network.state_dict()
+    theirs, ours = _attention_shapes(tensors), _attention_shapes(state)
+    unlike = theirs != ours
+    expected = {key: value for key, value in state.items() if not (unlike and key in ours)}
+    tensors = {key: value for key, value in tensors.items() if not (unlike and key in theirs)}
     head = _classifier_keys(network)
     fresh = sorted(key for key in head & tensors.keys() if tensors[key].shape != tuple(expected[key].shape))
     wrong = {
@@ -57,12 +64,19 @@ def start_from(path: Path, network: nn.Layer, trust_pickle: bool = False) -> lis
         raise UserError(f"model.weights: {path} is of another network ({len(wrong)} keys differ): {some}")
     network.set_state_dict(
         {key: value if key in fresh else tensors[key].astype(value.numpy().dtype) for key, value in expected.items()}
+        | {key: state[key] for key in state.keys() - expected.keys()}
     )
-    return fresh
+    return (sorted([*fresh, *ours]), sorted(theirs)) if unlike else (fresh, [])
+
+
+def _attention_shapes(tensors) -> dict[str, list[int]]:
+    """{key: shape} of attention's own parameters."""
+    return {key: list(value.shape) for key, value in tensors.items() if CHILD_NAME in key.split(".")}
 
 
 def _classifier_keys(network: nn.Layer) -> set[str]:
-    name, layer = [(name, layer) for name, layer in network.named_sublayers() if isinstance(layer, nn.Linear)][-1]
+    linear = [(name, layer) for name, layer in network.named_sublayers() if isinstance(layer, nn.Linear)]
+    name, layer = [(name, layer) for name, layer in linear if CHILD_NAME not in name.split(".")][-1]
     return {f"{name}.{key}" for key in layer.state_dict()}
 
 

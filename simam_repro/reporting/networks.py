@@ -13,14 +13,17 @@ OVERVIEW_HEADER = ("config", "dataset", "image", "backbone", "parameters", "GFLO
 
 def network_table(experiment: Experiment) -> str:
     """A line for each layer of the experiment's network, then its totals, as text."""
-    summary, _ = measure_network(experiment)
+    summary, sites = measure_network(experiment)
     rows = [("layer", "type", "output", "parameters", "MFLOPs")]
     for row in summary.rows:
         shape = " x ".join(map(str, row.output_shape))
         flops = "?" if row.flops is None else f"{row.flops / 1e6:,.3f}"
         rows.append((row.name, row.type, shape, f"{row.parameters:,}", flops))
     config, batch = experiment.data, experiment.data.batch_size
+    title = attention.title(experiment.model.attention)
+    at = f" at {', '.join(site.name for site in sites)} (position {sites[0].position})" if sites else ""
     totals = [
+        f"attention    {title}{at}",
         f"parameters   {summary.parameters:,} with {expected_classes(config)} classes "
         f"({summary.parameter_bytes / 1e6:.1f} MB in float32)",
         f"FLOPs        {summary.flops / 1e9:.3f} G for one image of {config.image_size} x {config.image_size} "
@@ -47,24 +50,24 @@ def find_configs(folder) -> list[Path]:
 
 
 def _overview(experiment: Experiment) -> tuple[str, ...]:
-    summary, count = measure_network(experiment)
+    summary, sites = measure_network(experiment)
     flops = f"{summary.flops / 1e9:.3f}" + ("+" if summary.not_counted else "")
-    config = experiment.data
+    config, title = experiment.data, attention.title(experiment.model.attention)
     return (
         experiment.name, config.dataset, str(config.image_size), experiment.model.backbone,
-        f"{summary.parameters:,}", flops, f"{count} {attention.title(experiment.model.attention)}" if count else "none",
+        f"{summary.parameters:,}", flops, f"{len(sites)} {title}" if sites else "none",
     )  # fmt: skip
 
 
-def measure_network(experiment: Experiment) -> tuple[Summary, int]:
-    """The summary of the experiment's network, and how many attention layers it has."""
+def measure_network(experiment: Experiment) -> tuple[Summary, tuple[attention.Site, ...]]:
+    """The summary of the experiment's network, and where it has attention."""
     return _measure_model(experiment.model, expected_classes(experiment.data), experiment.data.image_size)
 
 
 @functools.cache  # many configs share a network, and a large one takes seconds
-def _measure_model(model_config: Model, classes: int, image_size: int) -> tuple[Summary, int]:
+def _measure_model(model_config: Model, classes: int, image_size: int) -> tuple[Summary, tuple[attention.Site, ...]]:
     network = build_model(model_config, classes, image_size)
-    return summarise(network, image_size), len(attention_layers(network))
+    return summarise(network, image_size), tuple(layer.site for layer in attention_layers(network).values())
 
 
 def _align(rows, right) -> list[str]:

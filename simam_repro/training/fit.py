@@ -154,9 +154,11 @@ def _start_from(experiment: Experiment, network, trust_pickle: bool) -> dict | N
     if experiment.model.weights is None:
         return None
     path = PROJECT_ROOT / experiment.model.weights
-    fresh = start_from(path, network, trust_pickle)
-    print(f"weights: {path}" + (f"; freshly initialised: {', '.join(fresh)}" if fresh else ""))
-    return {"path": experiment.model.weights, "sha256": checksum(path), "fresh": fresh}
+    fresh, left_out = start_from(path, network, trust_pickle)
+    said = [f"weights: {path}", *[f"freshly initialised: {', '.join(fresh)}"] * bool(fresh)]
+    print("; ".join([*said, *[f"left out: {', '.join(left_out)}"] * bool(left_out)]))
+    of_attention = {"left_out": left_out} if left_out else {}
+    return {"path": experiment.model.weights, "sha256": checksum(path), "fresh": fresh, **of_attention}
 
 
 def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder: Recorder, state: dict) -> None:
@@ -252,6 +254,7 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, device
         "seed": experiment.seed,
         "epochs": len(records),
         "attention": experiment.model.attention.name,
+        **_attention_file(experiment.model.attention),
         "backbone": experiment.model.backbone,
         "parameters": count_parameters(network),
         "final": {"epoch": final["epoch"], "train_acc": final["train_acc"], **eval_scores("final", final)},
@@ -276,6 +279,10 @@ def _summarise(experiment: Experiment, network, data, recorder: Recorder, device
             **_validation_images(recorder.loaders),
         },
     }
+
+
+def _attention_file(section) -> dict:
+    return {"attention_file": {"path": section.file, "sha256": section.sha256}} if section.file else {}
 
 
 def _validation_images(loaders) -> dict:

@@ -53,8 +53,10 @@ class AlexNet(nn.Layer):
 def sites(network: AlexNet) -> Sites:
     """conv1 to conv5.
 
-    conv (the original's): behind the conv, before its ReLU. act: behind the ReLU. block: behind the pool, which conv3
-    and conv4 have none of. There is no norm.
+    conv (the default; the original's): behind the conv, before its ReLU.
+    act: behind the ReLU.
+    block: behind the pool, which conv3 and conv4 have none of.
+    There is no norm.
     """
     found, layers = {}, list(network.features)
     for index, layer in enumerate(layers):

@@ -14,9 +14,10 @@ def build(num_classes: int) -> nn.Layer:
 def sites(network: nn.Layer) -> Sites:
     """features.1 to features.17, the inverted residuals.
 
-    conv (SimAM's official code): behind the depthwise conv, before its BatchNorm. act (coordinate attention's official
-    code): behind the ReLU6 of that. norm: behind the block's last BatchNorm, before the residual sum. block: behind the
-    block.
+    conv (the default; the paper's official code): behind the depthwise conv, before its BatchNorm.
+    act (where coordinate attention's official code has it): behind the ReLU6 of that.
+    norm: behind the block's last BatchNorm, before the residual sum.
+    block: behind the block.
     """
     found = {}
     for name, block in network.named_sublayers():

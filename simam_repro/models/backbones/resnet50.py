@@ -14,9 +14,10 @@ def build(num_classes: int) -> nn.Layer:
 def sites(network: nn.Layer) -> Sites:
     """layer1.0 to layer4.2, the bottlenecks.
 
-    conv (SimAM's official code): behind the 3x3 conv, before its BatchNorm. act: behind the ReLU of that, before the
-    last conv. norm (where SE has it): behind the block's last BatchNorm, before the residual sum. block: behind the
-    block, whose ReLU follows the sum.
+    conv (the default; the paper's official code): behind the 3x3 conv, before its BatchNorm.
+    act: behind the ReLU of that, before the last conv.
+    norm (where squeeze-and-excitation goes): behind the block's last BatchNorm, before the residual sum.
+    block: behind the block, whose ReLU follows the sum.
     """
     return {
         name: {

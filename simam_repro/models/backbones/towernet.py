@@ -82,9 +82,10 @@ class TowerNet(nn.Layer):
 def sites(network: TowerNet) -> Sites:
     """b1 to b4, the ConvBNs, and i1 to i3, the Inceptions.
 
-    conv: behind the 3x3 conv, of an Inception the one of its widest branch. norm: behind the BatchNorm. act: behind
-    the ReLU, of an Inception behind its concatenated output. block (the original, at b3, b4, i1 and i2): behind the
-    pool that follows; none follows i3.
+    conv: behind the 3x3 conv; of an Inception, behind that of its widest branch.
+    norm: behind the BatchNorm, which an Inception has none of.
+    act: behind the ReLU; of an Inception, behind its concatenated output.
+    block (the default, at b3, b4, i1 and i2; the original's): behind the pool that follows, which i3 has none of.
     """
     found = {}
     for stage in range(4):

@@ -13,8 +13,11 @@ def build(num_classes: int) -> nn.Layer:
 def sites(network: nn.Layer) -> Sites:
     """conv1_1 to conv5_4.
 
-    conv: behind the conv, before its ReLU (by analogy with the original AlexNet experiment; nobody's code has SimAM in
-    a VGG). act: behind the ReLU. block: behind the pool, which only the last conv of a stage has. There is no norm.
+    conv (the default, by analogy with the original AlexNet experiment; the paper has no VGG): behind the conv, before
+    its ReLU.
+    act: behind the ReLU.
+    block: behind the pool, which only the last conv of a stage has.
+    There is no norm.
     """
     found, stage, number = {}, 1, 1
     layers = list(network.features)
