@@ -2,15 +2,15 @@
 
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import paddle
 from paddle import nn
 
+from simam_repro import ops
 from simam_repro.errors import RunError
-from simam_repro.models import attention_layers
 from simam_repro.storage import new_folder, sync
 
 NAME = "model"
@@ -38,7 +38,8 @@ def export(network: nn.Layer, image_size: int, folder, portable: bool = True) ->
     images = paddle.static.InputSpec([None, 3, image_size, image_size], "float32", "images")
     training = network.training
     network.eval()
-    with _fused_switched_off(network, portable), new_folder(folder / NAME) as temporary:
+    operators = nullcontext() if portable else ops.operators_in_programs()
+    with operators, new_folder(folder / NAME) as temporary:
         paddle.jit.save(network, str(temporary / NAME), input_spec=[images])
         _check(temporary, network, image_size)
         for file in temporary.iterdir():
@@ -69,15 +70,3 @@ def _not_written(folder: Path, problem: str) -> RunError:
         f"the export into {folder.parent} {problem}; {free / 2**20:.0f} MB are free there. Nothing was replaced: free "
         f"some space, or name another folder with --output"
     )
-
-
-@contextmanager
-def _fused_switched_off(network: nn.Layer, really: bool):
-    layers = [layer for layer in attention_layers(network).values() if really and getattr(layer, "fused", False)]
-    for layer in layers:
-        layer.fused = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.fused = True

@@ -11,6 +11,7 @@ from simam_repro.ops.fused import (
     fused_simam,
     load,
     max_pool,
+    operators_in_programs,
     pools,
     runs_in_place,
     traced_whole,
@@ -18,6 +19,6 @@ from simam_repro.ops.fused import (
 )  # fmt: skip
 
 __all__ = [
-    "add_bias_in_place", "convolve", "convolves", "fused_simam", "load", "max_pool", "pools", "runs_in_place",
-    "traced_whole", "usable",
+    "add_bias_in_place", "convolve", "convolves", "fused_simam", "load", "max_pool", "operators_in_programs", "pools",
+    "runs_in_place", "traced_whole", "usable",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import sys
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
@@ -58,9 +59,31 @@ _has_products = False
 def usable(x) -> bool:
     """Whether `fused_simam` takes x: float32 or float64 on the CPU, not empty, in a mode that knows the operator.
 
-    Paddle 2.6 cannot trace it into a static program (`to_static`, `jit.save`).
+    A program that is traced (`to_static`, `jit.save`) gets Paddle's own operators, so that it runs wherever Paddle
+    does, but within `operators_in_programs`.
     """
-    return x.dtype in DTYPES and 0 not in x.shape and _on_cpu(x) and _runs_operators() and load()
+    return x.dtype in DTYPES and 0 not in x.shape and _on_cpu(x) and _takes_operators() and load()
+
+
+def _takes_operators() -> bool:
+    return paddle.in_dynamic_mode() or (_in_programs and _traces_operators())
+
+
+_in_programs = False
+
+
+@contextmanager
+def operators_in_programs():
+    """Programs that are traced meanwhile get the compiled operator, and run only in processes that have loaded it.
+
+    Paddle 2.6 cannot trace it.
+    """
+    global _in_programs
+    _in_programs = True
+    try:
+        yield
+    finally:
+        _in_programs = False
 
 
 def fused_simam(x, e_lambda: float, bias=None, relu: bool = False):
@@ -156,8 +179,8 @@ def _on_cpu(x) -> bool:
 # Paddle 3 has moved it, and can trace it.
 _run = getattr(paddle._C_ops, "_run_custom_op", None) or paddle.base.core.eager._run_custom_op
 if paddle.__version__.startswith("2."):
-    _runs_operators = paddle.in_dynamic_mode
+    _traces_operators = paddle.in_dynamic_mode
     traced_whole = paddle.jit.not_to_static
 else:
     traced_whole = paddle.jit.marker.unified  # what Paddle's own generated functions carry
-    _runs_operators = paddle.framework.in_dynamic_or_pir_mode
+    _traces_operators = paddle.framework.in_dynamic_or_pir_mode
