@@ -7,6 +7,7 @@ from commands import ROOT, script
 from simam_repro.config import Data
 from simam_repro.data import prepare_data
 from simam_repro.errors import UserError
+from simam_repro.runs import RunFolder
 
 
 def fill(folder, files: dict[str, int]):
@@ -69,9 +70,11 @@ def test_no_such_folder(tmp_path):
 
 def test_trains(tmp_path):
     fill(tmp_path / "images", {"cat": 20, "dog": 20, "owl": 20})
+    (tmp_path / "images" / "cat" / "notes.txt").write_text("no image")
     done = script(
         "train", "-c", ROOT / "configs/caltech_mobilenetv2_simam.yaml", "--smoke", "--run-dir", tmp_path / "run",
         "-o", "data.dataset=folder", "-o", f"data.folder={tmp_path / 'images'}", "-o", "data.image_size=64",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "(images; " in done.stdout
+    assert "(images; " in done.stdout and "images: left out 1 file: 1 no image (cat/notes.txt)\n" in done.stderr
+    assert RunFolder(tmp_path / "run").read_result()["data"]["left_out"]["count"] == 1

@@ -117,6 +117,15 @@ def test_composed_and_decomposed_names_are_one_class(tmp_path):
     assert prepare(tmp_path / "b").sha256 == data.sha256
 
 
+def test_classes_of_an_archive_are_composed_too(tmp_path, data_root):
+    forms = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+    files = {f"Images/{forms[number % 2]}/{number}.jpg": encoded("JPEG") for number in range(4)}
+    files |= {f"Images/{name}": content for name, content in in_classes("abcdefghijklmno").items()}
+    archive = miniatures.write_zip(tmp_path / "own.zip", files)
+    data = prepare_data(Data(root=str(data_root), archive=str(archive)), progress=False)
+    assert forms[0] in data.classes and len(data.classes) == 16 and len(data.train) == 15 * 2 + 3
+
+
 def test_two_names_that_read_the_same_are_refused(tmp_path):
     forms = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
     write(tmp_path / "a", in_classes([*forms, "tea"]))

@@ -272,6 +272,11 @@ def _limited(entries, archive: Path) -> Iterator[Member]:
             continue
         name, size, opener = entry
         path = PurePosixPath(name)
+        if not name.isascii() and any("\udc80" <= letter <= "\udcff" for letter in name):
+            raise UserError(
+                f"{archive}: {name!r} is no UTF-8: pack it anew with names in UTF-8, or unpack it and name the folder: "
+                f"data.dataset=folder; refused"
+            )
         if not (_is_plain(path) and _is_plain(PurePosixPath(name.replace("\\", "/")))):
             raise UserError(f"{archive}: {name!r} would leave its folder or is no file name; refused")
         total += size
