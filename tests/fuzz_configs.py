@@ -216,5 +216,6 @@ def _wrong_files(folder: Path) -> dict[str, list[str]]:
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     below_a_file = str(folder / "text.zip" / "data")
-    odd = ["/dev/null", below_a_file, str(folder / ("x" * 300)), '"a\\0b"', "''", "[a]", "3"]
-    return {"all": [*map(str, sorted(folder.iterdir())), str(folder / "none.zip"), "/dev/zero", *odd], "roots": odd}
+    roots = ["/dev/null", below_a_file, str(folder / ("x" * 300)), '"a\\0b"', "''"]
+    odd = [*roots, "[a]", "3"]  # as roots they would be folders of the project
+    return {"all": [*map(str, sorted(folder.iterdir())), str(folder / "none.zip"), "/dev/zero", *odd], "roots": roots}
