@@ -13,12 +13,12 @@ RESTORE = "restore it, or train the run again"
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class _Part(BaseModel):
+class FilePart(BaseModel):
     # Strict: the text "0.9" is no accuracy.
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
-class DataEntry(_Part):
+class DataEntry(FilePart):
     """data.json, and `data` in result.json. Older runs have no class names."""
 
     name: str
@@ -29,7 +29,7 @@ class DataEntry(_Part):
     class_names: list[str] = []
 
 
-class _Scores(_Part):
+class _Scores(FilePart):
     epoch: int
     eval_acc: Fraction
     eval_loss: float
@@ -43,7 +43,7 @@ class _Best(_Scores):
     chosen_on: str = "eval"
 
 
-class Result(_Part):
+class Result(FilePart):
     """result.json"""
 
     name: str
@@ -58,7 +58,7 @@ class Result(_Part):
     data: DataEntry
 
 
-class Environment(_Part):
+class Environment(FilePart):
     """environment.json"""
 
     nproc: Annotated[int, Field(ge=1)] = 1
@@ -67,7 +67,7 @@ class Environment(_Part):
     sessions: list[dict] = []
 
 
-class Record(_Part):
+class Record(FilePart):
     """A line of metrics.jsonl"""
 
     epoch: int
@@ -77,23 +77,23 @@ class Record(_Part):
     eval_acc: Fraction
 
 
-def read_checked(path: Path, schema) -> dict:
+def read_checked(path: Path, schema, remedy: str = RESTORE) -> dict:
     """The content of a JSON file as it is, when it has what `schema` asks for. Raises UserError that names the key."""
-    return _checked(path, path.read_bytes(), schema, path)
+    return _checked(path.read_bytes(), schema, path, remedy)
 
 
 def read_lines_checked(path: Path, schema) -> list[dict]:
     """The same of a file with a JSON value on each line."""
     lines = path.read_bytes().splitlines()
-    return [_checked(path, line, schema, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+    return [_checked(line, schema, f"{path}, line {number}", RESTORE) for number, line in enumerate(lines, 1)]
 
 
-def _checked(path: Path, content: bytes, schema, place) -> dict:
+def _checked(content: bytes, schema, place, remedy: str) -> dict:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{place} cannot be read ({error}): {RESTORE}") from None
-    check(value, schema, place)
+        raise UserError(f"{place} cannot be read ({error}): {remedy}") from None
+    check(value, schema, place, remedy)
     return value
 
 

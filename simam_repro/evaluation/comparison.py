@@ -26,7 +26,7 @@ from simam_repro.evaluation import statistics, wording
 from simam_repro.evaluation.arms import Arm, Arms, find_arms
 from simam_repro.evaluation.outcomes import EpochOutcomes, Outcomes, read_outcomes
 from simam_repro.evaluation.published import ALEXNET_DIFFERENCE
-from simam_repro.runs import RunFolder
+from simam_repro.runs import RunFolder, data_differences
 
 SCHEMA = 2
 POOLED_CAVEAT = "the seeds share their images, so the pooled p is too small; the intervals take that into account"
@@ -170,6 +170,11 @@ def _check_same_data(runs: list[_Run]) -> None:
                     f"{first.folder.path} and {run.folder.path} are of different data ({key}: "
                     f"{first.result['data'][key]} and {run.result['data'][key]}); train both on the same"
                 )
+        if differing := data_differences(first.result["data"], run.result["data"]):
+            raise UserError(
+                f"{first.folder.path} and {run.folder.path} are of different data ({'; '.join(differing)}); train both "
+                f"on the same"
+            )
         if _checksum(run) != _checksum(first):
             raise UserError(f"{first.folder.path} and {run.folder.path} started from different weights")
         if run.outcomes.images_sha256 != first.outcomes.images_sha256:
@@ -219,6 +224,8 @@ def _warnings(pairs: list[_Pairs], runs: list[_Run]) -> list[str]:
         recorded, predicted = run.result["final"]["eval_acc"], run.outcomes.final.right.mean()
         if abs(recorded - predicted) > 1e-6:
             warnings.append(f"{run.label}: accuracy {recorded:.4f} in result.json, {predicted:.4f} in its predictions")
+        if lost := run.result["best"].get("chosen_after_epoch"):
+            warnings.append(f"{run.label}: the weights up to epoch {lost} were lost, its best epoch is of the later")
     return warnings
 
 

@@ -27,7 +27,7 @@ from simam_repro.evaluation.corruptions import (
 from simam_repro.evaluation.outcomes import pack
 from simam_repro.evaluation.trained import Trained, load_trained
 from simam_repro.models import predict_logits
-from simam_repro.runs import RunFolder, find_runs
+from simam_repro.runs import RunFolder, find_runs, readable
 from simam_repro.storage import checksum, read_json, write_json
 from simam_repro.training.checkpoints import WEIGHTS
 from simam_repro.training.environment import describe_environment, hardware, versions
@@ -81,7 +81,7 @@ def complete_runs(paths) -> tuple[list[RunFolder], list[Path]]:
             RunFolder(path).read_result()  # refuses a run that is not complete
             found.append(path)
             continue
-        inside = find_runs(path)
+        inside = readable(find_runs(path))
         complete = [run.path for run in inside if run.complete]
         if not complete:
             raise UserError(f"{path} is neither a run folder nor a folder with complete runs in NAME/seedN/")

@@ -149,10 +149,7 @@ def _forest(rows) -> str:
 def _comparison(sweep: Sweep, comparison: dict) -> dict:
     arms, baseline = comparison["arms"], comparison["baseline"]
     seeds = sorted({seed for arm in arms for seed in arm["seeds"]})
-    records = {
-        arm["title"]: [sweep.runs[arm["name"], seed].read_metrics() for seed in arm.get("seeds", seeds)]
-        for arm in (baseline, *arms)
-    }
+    records = {arm["title"]: sweep.records(arm["name"], arm.get("seeds", seeds)) for arm in (baseline, *arms)}
     wall = [*arms[0]["wall_s"]["baseline"], *(seconds for arm in arms for seconds in arm["wall_s"]["arm"])]
     return {
         "sweep": sweep,
@@ -160,7 +157,7 @@ def _comparison(sweep: Sweep, comparison: dict) -> dict:
         "against": wording.baseline_text(comparison),
         "level": wording.level_text(len(arms)),
         "figure": report_figures.paired(comparison, arms[0]) if len(arms) == 1 else report_figures.arms(comparison),
-        "curves": report_figures.mean_curves(records),
+        "curves": report_figures.mean_curves({title: runs for title, runs in records.items() if runs}),
         "wall_s": sum(wall),
     }
 

@@ -1,13 +1,12 @@
 """What results/ and benchmarks/results/ hold, read for the report and for the tables of the README."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from simam_repro.config import PROJECT_ROOT
-from simam_repro.evaluation.older import present_comparison, present_robustness
-from simam_repro.runs import RunFolder, find_runs
-from simam_repro.storage import read_json
+from simam_repro.reporting.comparison_file import read_comparison, read_robustness
+from simam_repro.run_files import or_warn, read_checked
+from simam_repro.runs import RunFolder, find_runs, readable
 
 RESULTS = PROJECT_ROOT / "results"
 BENCHMARKS = PROJECT_ROOT / "benchmarks" / "results"
@@ -43,6 +42,11 @@ class Sweep:
         """Seconds of all runs together."""
         return sum(run.read_result()["wall_s"] for run in self.runs.values())
 
+    def records(self, name: str, seeds: list[int]) -> list[list[dict]]:
+        """Those of an arm's runs that can be read; a warning names each other file."""
+        runs = [self.runs[name, seed] for seed in seeds if (name, seed) in self.runs]
+        return [records for run in runs if (records := or_warn(run.read_metrics, None))]
+
 
 def read_sweeps(results: Path = RESULTS) -> list[Sweep]:
     """The sweeps below `results`, by name."""
@@ -50,19 +54,18 @@ def read_sweeps(results: Path = RESULTS) -> list[Sweep]:
 
 
 def _read_sweep(folder: Path) -> Sweep:
-    robustness = folder / "robustness.json"
-    runs = [run for run in find_runs(folder) if run.complete]
+    runs = readable(run for run in find_runs(folder) if run.complete)
     experiments = {experiment.name: experiment for experiment in (run.read_experiment() for run in runs)}
-    comparison = present_comparison(read_json(folder / "comparison.json"), experiments)
+    comparison = read_comparison(folder / "comparison.json", experiments)
     return Sweep(
         folder,
         comparison["comparisons"],
         comparison.get("recomputable", True),
-        present_robustness(read_json(robustness), experiments) if robustness.is_file() else None,
+        read_robustness(folder / "robustness.json", experiments),
         {(result["name"], result["seed"]): run for run in runs for result in [run.read_result()]},
     )
 
 
 def read_benchmarks(folder: Path = BENCHMARKS) -> dict[str, dict]:
     """{file name without .json: content} of what `make bench` wrote."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    return {path.stem: read_checked(path, dict) for path in sorted(folder.glob("*.json"))}

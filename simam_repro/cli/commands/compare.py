@@ -53,7 +53,7 @@ def _margin(text: str) -> float:
 def main():
     arguments = parse_arguments()
 
-    from simam_repro.errors import UserError
+    from simam_repro.errors import UserError, printable
     from simam_repro.evaluation.comparison import compare
     from simam_repro.reporting import comparison_text, left_out_text, plot_comparison, plot_curves, side_by_side
     from simam_repro.runs import RunFolder
@@ -62,41 +62,44 @@ def main():
     if arguments.sweep:
         if arguments.runs or arguments.configs:
             raise UserError("--sweep names all its runs itself; leave out the others, or leave out --sweep")
-        runs, place = sweep_runs(arguments.sweep)
+        runs, damaged, place = sweep_runs(arguments.sweep)
     else:
         runs = [*map(RunFolder, arguments.runs), *configured_runs(arguments)]
         if len(runs) < 2:
             raise UserError("a comparison needs two runs or more: run folders, -c with their configs, or --sweep")
         for run in runs:
             run.read_result()  # refuses a run that is not complete
-        place = runs[0].figures / "compare"
+        damaged, place = [], runs[0].figures / "compare"
 
     comparison = compare(runs, arguments.baseline, arguments.margin / 100)
+    comparison["left_out"] += damaged
     comparisons, complete = comparison["comparisons"], [run.path for run in runs if run.complete]
     if not comparisons and len(complete) < 2:
         raise UserError(f"{arguments.sweep} has no two complete runs: {', '.join(comparison['left_out'])}")
     figure, numbers = arguments.output or place.with_suffix(".png"), arguments.json or place.with_suffix(".json")
-    print("\n\n".join(map(comparison_text, comparisons)) or side_by_side(complete))
+    print(printable("\n\n".join(map(comparison_text, comparisons))) or side_by_side(complete))
     if comparisons and comparison["left_out"]:
         print("\n" + left_out_text(comparison["left_out"]))
+    write_json(numbers, comparison)
     if any(len(one["arms"]) > 1 or one["arms"][0]["n"] > 1 for one in comparisons):
         plot_comparison(comparisons, figure)
     else:
         plot_curves(complete, figure)
-    write_json(numbers, comparison)
     print(f"\nfigure: {cli.relative(figure)}\nnumbers: {cli.relative(numbers)}")
 
 
-def sweep_runs(sweep: str) -> tuple[list, Path]:
-    """The runs of --sweep, and where their comparison goes, without a suffix."""
+def sweep_runs(sweep: str) -> tuple[list, list[str], Path]:
+    """The runs of --sweep, those that are damaged by name, and where the comparison goes, without a suffix."""
     from simam_repro.errors import UserError
-    from simam_repro.runs import RUNS_ROOT, find_runs
+    from simam_repro.runs import RUNS_ROOT, find_runs, readable
 
     folder = Path(sweep) if Path(sweep).is_dir() else RUNS_ROOT / sweep
     runs = find_runs(folder)
     if not runs:
         raise UserError(f"{folder} has no runs: a sweep's runs are {folder.name}/NAME/seedN, each with its config.yaml")
-    return runs, folder / "comparison"
+    whole = readable(runs)
+    damaged = [f"{run.path.parent.name}/{run.path.name} (damaged)" for run in runs if run not in whole]
+    return whole, damaged, folder / "comparison"
 
 
 def configured_runs(arguments) -> list:
