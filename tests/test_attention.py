@@ -205,16 +205,6 @@ def test_unit_gate_has_mean_one():
     np.testing.assert_allclose(unit(one).numpy(), one.numpy(), rtol=1e-6)
 
 
-def test_squeeze_and_excitation_by_hand():
-    layer = attention.build(Model(attention={"name": "se", "reduction": 4}).attention, Site(64))
-    assert sum(parameter.size for parameter in layer.parameters()) == 2 * 64 * 16 + 16 + 64
-    x = np.random.default_rng(0).normal(size=(2, 64, 3, 5)).astype(np.float32)
-    w1, b1, w2, b2 = (parameter.numpy().astype(np.float64) for parameter in layer.parameters())
-    hidden = np.maximum(x.mean((2, 3), dtype=np.float64) @ w1 + b1, 0)
-    expected = x / (1 + np.exp(-(hidden @ w2 + b2)))[:, :, None, None]
-    np.testing.assert_allclose(layer(paddle.to_tensor(x)).numpy(), expected, rtol=1e-5)
-
-
 # sites and positions
 
 

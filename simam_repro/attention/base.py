@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass
 
-from simam_repro.attention.lazy import nn
+from simam_repro.attention.lazy import nn, ops
 
 
 @dataclass(frozen=True)
@@ -69,4 +69,7 @@ def where(layer) -> str:
 def _as_layer(cls: type) -> type:
     if issubclass(cls, nn.Layer):
         return cls
-    return type(cls.__name__, (cls, nn.Layer), {"__doc__": cls.__doc__, "__module__": cls.__module__})
+    # A traced program runs the layer as it is: Paddle's rewriting of Python for it stumbles over much that is common.
+    forward = ops.traced_whole(cls.forward)
+    names = {"__doc__": cls.__doc__, "__module__": cls.__module__, "forward": forward}
+    return type(cls.__name__, (cls, nn.Layer), names)

@@ -73,7 +73,8 @@ def max_and_mean(x):
 
 
 def shaped_like(values, x):
-    return values.reshape(paddle.shape(x) if -1 in x.shape else x.shape)
+    """`values` in the shape of x, in which sizes may be free (-1) while a program is traced."""
+    return values.reshape([paddle.shape(x)[axis] if size == -1 else size for axis, size in enumerate(x.shape)])
 
 
 def batch_norm(layer, x, one_value: bool):
