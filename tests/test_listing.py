@@ -88,6 +88,11 @@ def test_prediction_takes_what_training_takes(tmp_path, capsys):
         find_images([tmp_path / "pipe.jpg"])
 
 
+def test_a_third_part_is_named(tmp_path):
+    write(tmp_path, in_classes([f"{half}/{name}" for half in ("train", "eval", "test") for name in ("cat", "dog")]))
+    assert left_out_line(prepare(tmp_path).left_out) == "left out 1 file: 1 beside train/ and eval/ (test/)"
+
+
 def test_nothing_is_said_where_nothing_is_left_out(tmp_path):
     write(tmp_path, {f"{name}/{index}.jpg": b"" for name in ("cat", "dog") for index in range(3)})
     assert left_out_line(prepare(tmp_path).left_out) is None

@@ -102,6 +102,11 @@ class _Listing:
         self.in_halves = all((folder / half).is_dir() for half in HALVES)
         self.halves = {half: self._classes(f"{half}/") for half in HALVES} if self.in_halves else {}
         self.images = {} if self.in_halves else self._classes("")
+        if self.in_halves:
+            for path in sorted(folder.iterdir()):
+                if path.name not in HALVES and not is_system(path.name):
+                    name = readable(path.name) + ("/" if path.is_dir() else "")
+                    self.left_out.add("beside train/ and eval/", name)
 
     def splits(self, damaged: frozenset[str] = frozenset()) -> tuple[tuple[str, ...], Split, Split]:
         if not self.in_halves:
