@@ -8,8 +8,10 @@ import sys
 import pytest
 from commands import ROOT
 
+from simam_repro import config
 from simam_repro.cli import commands
 from simam_repro.data import sets
+from simam_repro.models import backbones
 
 
 class Page:
@@ -58,3 +60,22 @@ def test_a_data_set_is_added(save, monkeypatch, tmp_path, capsys):
     page.run(train, monkeypatch, *root, "--run-dir", str(tmp_path / "run"), "-o", "logging.visualdl=false")
     assert (tmp_path / "run" / "result.json").is_file()
     assert sets.title("halves") == "Halves"
+
+
+def test_a_backbone_is_added(save, monkeypatch, tmp_path, capsys, miniature_data):
+    page = Page("add-a-backbone.md")
+    module = save(page, backbones)
+    monkeypatch.setattr(config, "BACKBONE_FOLDERS", backbones.__path__)
+    run_dir = tmp_path / "run"
+    summary, simam, plain, maps = page.commands
+    page.run(summary, monkeypatch)
+    text = capsys.readouterr().out
+    assert "parameters   5,514 with 10 classes" in text and text.count("SimAM") == 2
+    data, environment = miniature_data
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for line, name in ((simam, "tinynet_simam"), (plain, "tinynet")):
+        page.run(line, monkeypatch, *data, "-o", "logging.visualdl=false", "--run-dir", str(run_dir / name))
+    page.run(maps.replace(".smoke/tinynet_simam/seed0", str(run_dir / "tinynet_simam")), monkeypatch)
+    assert {"attention_maps.png", "grad_cam.png"} <= {path.name for path in (run_dir / "tinynet_simam").rglob("*.png")}
+    assert sys.modules[module].BACKBONE.title == "TinyNet"
