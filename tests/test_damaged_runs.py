@@ -4,16 +4,20 @@ import json
 
 import numpy as np
 import pytest
-from made_runs import write_run
+from made_runs import write_run, write_sweep
 
 from simam_repro import cli
+from simam_repro.cli.commands import compare as compare_command
 from simam_repro.cli.jobs import COMPLETE, Job
 from simam_repro.cli.rank import note_failure
 from simam_repro.cli.sweep_report import news
 from simam_repro.config import PROJECT_ROOT
 from simam_repro.device import out_of_memory_explained
 from simam_repro.errors import RunError, UserError, printable
+from simam_repro.evaluation.comparison import compare
 from simam_repro.reporting import prediction_line, side_by_side, summary_line
+from simam_repro.reporting.report import write_report
+from simam_repro.reporting.results import read_sweeps
 from simam_repro.runs import RUN_FIGURES, RunFolder
 from simam_repro.storage import read_json, write_json
 from simam_repro.sweeps import SweepRun, complete_runs
@@ -29,7 +33,7 @@ def changed(path, key: str, value):
     *sections, last = key.split(".")
     part = content
     for section in sections:
-        part = part[section]
+        part = part[int(section) if isinstance(part, list) else section]
     if value is KeyError:
         del part[last]
     else:
@@ -170,3 +174,71 @@ def test_a_job_whose_log_cannot_be_written_is_not_at_work(run):
     with pytest.raises(OSError):
         job.start(["true"], {})
     assert not job.works
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    write_sweep(tmp_path / "sweep", seeds=3, images=40)
+    return tmp_path / "sweep"
+
+
+def compare_sweep(folder, monkeypatch) -> dict:
+    monkeypatch.setattr("sys.argv", ["compare.py", "--sweep", str(folder)])
+    compare_command.main()
+    return read_json(folder / "comparison.json")
+
+
+@pytest.mark.parametrize("name", ["environment.json", "result.json", "predictions.npz", "config.yaml"])
+def test_a_comparison_goes_on_without_a_damaged_run(name, sweep, monkeypatch, capsys):
+    path = sweep / "made_simam" / "seed1" / name
+    path.write_bytes(path.read_bytes()[:40] + b": {[")
+    comparison = compare_sweep(sweep, monkeypatch)
+    (arm,) = comparison["comparisons"][0]["arms"]
+    assert arm["seeds"] == [0, 2] and comparison["left_out"] == ["made_simam/seed1 (damaged)"]
+    told = capsys.readouterr()
+    assert str(path) in told.err and "made_simam/seed1 (damaged)" in " ".join(told.out.split())
+
+
+def test_a_comparison_needs_no_metrics(sweep, monkeypatch):
+    (sweep / "made" / "seed0" / "metrics.jsonl").write_text("{")
+    (arm,) = compare_sweep(sweep, monkeypatch)["comparisons"][0]["arms"]
+    assert arm["seeds"] == [0, 1, 2]
+
+
+def test_other_class_names_are_other_data(sweep):
+    names = ["a", "b", "c", "d"]
+    for seed, run in (("seed0", "made"), ("seed0", "made_simam")):
+        changed(sweep / run / seed / "result.json", "data.class_names", names)
+        names = ["a", "b", "c", "D"]
+    with pytest.raises(UserError, match="are of different data .*class d is gone; class D is new"):
+        compare([RunFolder(sweep / "made" / "seed0"), RunFolder(sweep / "made_simam" / "seed0")])
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "environment.json", "result.json"])
+def test_a_report_goes_on_without_a_damaged_run(name, sweep, monkeypatch, tmp_path, capsys):
+    compare_sweep(sweep, monkeypatch)
+    path = sweep / "made" / "seed2" / name
+    path.write_bytes(path.read_bytes()[:40])
+    write_report(tmp_path / "report.html", tmp_path, tmp_path)
+    assert (tmp_path / "report.html").is_file() and str(path) in capsys.readouterr().err
+
+
+COMPARISONS = [
+    ("comparisons", "none"), ("comparisons.0.arms.0.n", "three"), ("comparisons.0.arms.0.final.difference.mean", "0.1"),
+    ("comparisons.0.arms.0.final.difference.t_interval", [1.0]), ("comparisons.0.data.stand_in", 0),
+    ("comparisons.0.title", KeyError), ("comparisons.0.arms", []),
+]  # fmt: skip
+
+
+def test_an_edited_comparison_names_file_and_field(sweep, monkeypatch, tmp_path):
+    whole = compare_sweep(sweep, monkeypatch)
+    for key, value in COMPARISONS:
+        write_json(sweep / "comparison.json", whole)
+        changed(sweep / "comparison.json", key, value)
+        with pytest.raises(UserError) as told:
+            read_sweeps(tmp_path)
+        assert f"comparison.json: {key}: " in str(told.value) and "compare.py" in str(told.value), key
+    for content in ("{", "[]", '{"schema": 3}', '{"schema": 1}'):
+        (sweep / "comparison.json").write_text(content)
+        with pytest.raises(UserError, match="comparison.json"):
+            read_sweeps(tmp_path)
