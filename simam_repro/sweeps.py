@@ -1,4 +1,4 @@
-"""Sweeps: a file that names configs, seeds and changes, the runs that it stands for, and the time that they need."""
+"""Sweeps: a file that names configs, arms, seeds and changes, the runs that it stands for, and the time they need."""
 
 import heapq
 import json
@@ -24,9 +24,9 @@ from simam_repro.config_files import load_mapping
 from simam_repro.errors import UserError
 from simam_repro.models import backbones
 from simam_repro.places import find_file
-from simam_repro.runs import RUNS_ROOT, RunFolder, default_run_dir, readable
+from simam_repro.runs import RUNS_ROOT, RunFolder, default_run_dir
 
-KEYS = "configs, seeds, overrides, variants"
+KEYS = "configs, arms, seeds, overrides, variants"
 # What a sweep's folder holds besides its runs, by compare.py, robustness.py and attention_maps.py.
 SUMMARIES = (
     "comparison.json", "comparison.png", "robustness.json", "robustness.png", "attention_maps.png", "grad_cam.png",
@@ -55,6 +55,28 @@ def _names_no_run(changes: dict) -> dict:
     return changes
 
 
+def arm_name(attention: str | dict) -> str:
+    """What an arm adds to a config's name: "simam", "se-reduction8"."""
+    if isinstance(attention, str):
+        return attention
+    parts = [str(attention.get("name", "")), *(f"{key}{_words(attention[key])}" for key in attention if key != "name")]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(parts))
+
+
+def _words(value) -> str:
+    return "_".join(map(_words, value)) if isinstance(value, list) else str(value)
+
+
+def _has_a_name(attention):
+    if not isinstance(attention, (str, dict)):
+        raise ValueError("an arm is a module's name, or a mapping {name: NAME, KEY: VALUE}")
+    try:
+        _as_text(attention).encode()
+    except (TypeError, ValueError):
+        raise ValueError("a value is a number, a text, true, false, null, or a list of those") from None
+    return attention
+
+
 def _each_once(items: list) -> list:
     twice = [item for item in items if items.count(item) > 1]
     if twice:
@@ -72,6 +94,9 @@ class SweepFile(Section):
         min_length=1, description="config files, relative to the project"
     )
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], AfterValidator(_each_once)] = Field(min_length=1)
+    arms: Annotated[list[Annotated[Any, AfterValidator(_has_a_name)]], AfterValidator(_each_once)] = Field(
+        [], description="every config with each of these as model.attention; its name is appended to the config's"
+    )
     overrides: Changes = Field({}, description="changes of every run: the keys and values of -o")
     variants: dict[Annotated[str, Field(pattern=NAME_PATTERN)], Changes] = Field(
         {}, description="every config and seed once with each of these changes; the name is appended to the config's"
@@ -94,7 +119,7 @@ class SweepRun:
 
 
 def read_sweep(path, folder, overrides=(), smoke_test: bool = False) -> list[SweepRun]:
-    """The runs that a sweep file stands for: seeds outermost, the halves of a pair side by side.
+    """The runs that a sweep file stands for: seeds outermost, the arms of a comparison side by side.
 
     Args:
         folder: of the sweep; a run's own is `<folder>/<name>/seed<seed>`.
@@ -109,13 +134,17 @@ def read_sweep(path, folder, overrides=(), smoke_test: bool = False) -> list[Swe
     values = load_mapping(path, "a sweep", KEYS)
     sweep = validated(SweepFile, values, f"{path} is not a valid sweep", f"the keys are {KEYS}")
     runs = [
-        _run(path, folder, config, variant, [*_options(sweep, variant), f"seed={seed}", *overrides], smoke_test)
+        _run(_Cell(path, config, arm, variant), folder,
+             [*_options(sweep, variant), f"seed={seed}", *overrides], smoke_test)
         for seed in sweep.seeds
         for variant in sweep.variants or [None]
         for config in sweep.configs
-    ]
+        for arm in sweep.arms or [None]
+    ]  # fmt: skip
     _check_names(path, runs)
-    return _pairs_together(runs)
+    if sweep.arms:
+        _check_arms(path, runs)
+    return _arms_together(runs)
 
 
 def check_started(runs: list[SweepRun]) -> None:
@@ -127,12 +156,6 @@ def check_started(runs: list[SweepRun]) -> None:
                 f"{run.folder.path} was started with another config: {', '.join(differing)} differ; "
                 f"undo the change, remove that folder, or give the sweep's file another name"
             )
-
-
-def complete_runs(folder) -> list[RunFolder]:
-    """Of a sweep's folder, by name and seed; empty where none is."""
-    runs = readable(RunFolder(path.parent) for path in Path(folder).glob("*/seed*/result.json"))
-    return sorted(runs, key=lambda run: [run.read_result()[key] for key in ("name", "seed")])
 
 
 def sweep_of(path) -> Path:
@@ -180,17 +203,37 @@ def _options(sweep: SweepFile, variant: str | None) -> list[str]:
     return [f"{key}={_as_text(value)}" for key, value in changes.items()]
 
 
-def _run(path: Path, folder, config: str, variant: str | None, options: list[str], smoke_test: bool) -> SweepRun:
+@dataclass(frozen=True)
+class _Cell:
+    """Of the grid, without the seed."""
+
+    path: Path
+    config: str
+    arm: str | dict | None
+    variant: str | None
+
+    def __str__(self) -> str:
+        parts = (self.config, self.arm and f"arm {arm_name(self.arm)}", self.variant and f"variant {self.variant}")
+        return ", ".join(filter(None, parts))
+
+    def options(self) -> list[str]:
+        """The arm, and the name where the cell is more than its config."""
+        added = [part for part in (self.arm and arm_name(self.arm), self.variant) if part]
+        if not added:
+            return []
+        name = "-".join([load_config(self.config).name, *added])
+        return [f"name={name}", *([f"model.attention={_as_text(self.arm)}"] if self.arm else [])]
+
+
+def _run(cell: _Cell, folder, options: list[str], smoke_test: bool) -> SweepRun:
     try:
-        if variant:
-            plain = load_config(config)
-            options = [f"name={plain.name}-{variant}", *options]
-        experiment = load_config(config, options)
+        options = [*cell.options(), *options]
+        experiment = load_config(cell.config, options)
         backbones.check_image_size(experiment.model.backbone, experiment.data.image_size)
     except UserError as error:
-        raise UserError(f"{path}: {config}{f', variant {variant}' if variant else ''}: {error}") from None
+        raise UserError(f"{cell.path}: {cell}: {error}") from None
     experiment = smoke(experiment) if smoke_test else experiment
-    return SweepRun(experiment, config, tuple(options), RunFolder(default_run_dir(experiment, Path(folder))))
+    return SweepRun(experiment, cell.config, tuple(options), RunFolder(default_run_dir(experiment, Path(folder))))
 
 
 def _check_names(path: Path, runs: list[SweepRun]) -> None:
@@ -204,10 +247,21 @@ def _check_names(path: Path, runs: list[SweepRun]) -> None:
             )
 
 
-def _pairs_together(runs: list[SweepRun]) -> list[SweepRun]:
+def _check_arms(path: Path, runs: list[SweepRun]) -> None:
+    """Two configs that differ in their attention only are one recipe, which `arms` would train twice."""
+    known: dict[str, SweepRun] = {}
+    for run in runs:
+        other = known.setdefault(json.dumps(run.experiment.recipe(), sort_keys=True), run)
+        if other is not run:
+            raise UserError(
+                f"{path}: {other.experiment.name} and {run.experiment.name} are the same experiment, for arms set "
+                f"model.attention; name one config of a recipe, and each arm once"
+            )
+
+
+def _arms_together(runs: list[SweepRun]) -> list[SweepRun]:
     """Each run right behind the first that differs from it in attention only; else the order stays."""
     groups: dict[str, list[SweepRun]] = {}
     for run in runs:
-        both = run.experiment.recipe(without=ARM_KEYS)
-        groups.setdefault(json.dumps(both), []).append(run)
+        groups.setdefault(json.dumps(run.experiment.recipe(without=ARM_KEYS)), []).append(run)
     return sum(groups.values(), [])

@@ -1,5 +1,6 @@
 """Sweeps: what a file stands for, what is refused, and runs that are skipped, killed, stopped and failing."""
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from simam_repro import cli
 from simam_repro.cli import jobs as sweep_jobs
 from simam_repro.cli import process
 from simam_repro.cli.commands import sweep
-from simam_repro.config import load_config
+from simam_repro.config import ARM_KEYS, load_config
 from simam_repro.errors import RunError, UserError
 from simam_repro.locks import holder, locked
 from simam_repro.runs import RUNS_ROOT, RunFolder
@@ -62,6 +63,34 @@ def test_variants_and_overrides_and_what_counts_before_what(write_sweep_file):
         assert experiment.data.eval_limit == 5
 
 
+ARMS = ["none", "simam", {"name": "se", "reduction": 8}, {"name": "simam", "e_lambda": 1.0e-3}]
+
+
+def test_arms_are_each_config_with_each_attention(write_sweep_file):
+    path = write_sweep_file([OFF, "configs/alexnet.yaml"], [3, 1], arms=ARMS, overrides={"train.epochs": 7})
+    runs = read_sweep(path, "x", ["data.eval_limit=5"])
+    arms = ("none", "simam", "se-reduction8", "simam-e_lambda0.001")
+    assert names(runs) == [
+        f"{name}-{arm}-seed{seed}" for seed in (3, 1) for name in ("demo_towernet", "alexnet") for arm in arms
+    ]
+    assert str(runs[2].folder.path) == "x/demo_towernet-se-reduction8/seed3"
+    assert len({json.dumps(run.experiment.recipe(without=ARM_KEYS)) for run in runs[:4]}) == 1
+    assert [run.experiment.model.attention.name for run in runs[:4]] == ["none", "simam", "se", "simam"]
+    assert runs[2].experiment.model.attention.reduction == 8 and runs[3].experiment.model.attention.e_lambda == 1e-3
+    assert {run.experiment.train.epochs for run in runs} == {7}
+    # With variants the name has both; a variant may change the arm's keys, as position.
+    variants = {"norm": {"model.attention.position": "norm"}}
+    (_, run) = read_sweep(write_sweep_file([OFF], [0], arms=ARMS[1:3], variants=variants), "x")
+    assert run.name == "demo_towernet-se-reduction8-norm-seed0" and run.experiment.model.attention.position == "norm"
+
+
+def test_the_command_of_an_arm_trains_its_experiment(write_sweep_file):
+    run = read_sweep(write_sweep_file([OFF], [0], arms=ARMS[2:]), "x")[0]
+    words = sweep_jobs.train_command(run, smoke=False)
+    overrides = [word for flag, word in zip(words, words[1:]) if flag == "-o"]
+    assert load_config(run.config, overrides) == run.experiment
+
+
 def test_the_command_of_a_run_trains_its_experiment(write_sweep_file):
     (*_, last) = read_sweep(
         write_sweep_file(overrides={"train.epochs": 3}, variants={"v": {"data.std": [1.0, 1.0, 1e-3]}}), "x"
@@ -95,7 +124,7 @@ def test_the_full_recipes_are_the_originals():
 
 BAD = {
     "unknown key": ({"seed": 1}, ["seed: unknown key", "did you mean seeds"]),
-    "key like none": ({"zzz": 1}, ["zzz: unknown key", "configs, seeds, overrides, variants"]),
+    "key like none": ({"zzz": 1}, ["zzz: unknown key", "configs, arms, seeds, overrides, variants"]),
     "no configs": ({"configs": []}, ["configs", "at least 1"]),
     "configs missing": ({"configs": None}, ["configs", "list"]),
     "config twice": ({"configs": [OFF, OFF]}, [OFF, "twice"]),
@@ -114,6 +143,16 @@ BAD = {
     "seed in variant": ({"variants": {"v": {"seed": 1}}}, ["variants.v", "seed", "seeds"]),
     "variant's name": ({"variants": {"a/b": {}}}, ["variants.a/b", "pattern"]),
     "wrong variant": ({"variants": {"ok": {}, "v": {"train.epochs": 0}}}, ["variant v", "train.epochs"]),
+    "no such arm": ({"arms": ["none", "sima"]}, [OFF, "arm sima", "did you mean simam"]),
+    "wrong key of an arm": (
+        {"arms": [{"name": "se", "reductio": 8}]}, ["arm se-reductio8", "did you mean model.attention.reduction"]
+    ),
+    "arm without name": ({"arms": [{"reduction": 8}]}, ["model.attention", "name: missing"]),
+    "arm is a number": ({"arms": [3]}, ["arms.0", "a module's name"]),
+    "arm twice": ({"arms": ["none", "none"]}, ["arms", "none is there twice"]),
+    "both configs of a pair": (
+        {"arms": ["none", "simam"]}, ["demo_towernet-none", "demo_towernet_simam-none", "the same experiment"]
+    ),
     "same names": ({"variants": {"v": {}}, "configs": [OFF, "COPY"]}, ["both named demo_towernet-v", "folder"]),
     "image too small": ({"overrides": {"data.image_size": 64}}, ["data.image_size", "64", "128", "towernet"]),
     "no mapping": ("- a", ["a sweep is a mapping", "configs"]),

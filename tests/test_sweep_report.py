@@ -59,15 +59,33 @@ def test_table_fits_the_terminal_and_shows_what_matters(jobs):
     shown = capture.get()
     assert len(shown.splitlines()) <= 10
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if "demo_towernet" in line]
-    assert [row[1:5] for row in rows] == [
+    assert [row[1] for row in rows] == ["none"] * 4
+    assert [row[2:6] for row in rows] == [
         ["5", "failed (exit 1)", "0/4", ""], ["6", "running", "1/4", "50.00%"],
         ["7", "waiting", "0/4", ""], ["8", "waiting", "0/4", ""],
     ]  # fmt: skip
-    assert [row[7] for row in rows] == ["", "0:03:00", "0:04:00", "0:04:00"]
+    assert [row[8] for row in rows] == ["", "0:03:00", "0:04:00", "0:04:00"]
     assert "5 complete, 1 failed, 1 running, 2 waiting; all done in 0:11:00 (5 not shown)" in shown
     with console.capture() as capture:
         console.print(report.table(whole=True))
     assert capture.get().count("demo_towernet") == 9
+
+
+def test_at_80_columns_runs_are_told_apart(write_sweep_file, tmp_path):
+    path = write_sweep_file([OFF], [0, 1], arms=["none", {"name": "se", "reduction": 8}], variants={"a-long-one": {}})
+    jobs = [sweep_jobs.Job(run, tmp_path / f"{run.name}.log") for run in read_sweep(path, tmp_path / "out")]
+    jobs[0].state, jobs[0].records, jobs[0]._began = sweep_jobs.RUNNING, [record(60)], time.monotonic()
+    jobs[1].state, jobs[1].code = sweep_jobs.FAILED, 143
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=30, color_system=None)
+    with console.capture() as capture:
+        console.print(LiveTable(jobs, 1, console).table())
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["run", "arm", "seed", "state", "epoch", "accuracy", "elapsed", "ETA"]
+    rows = [line for line in lines if "a-long-one" in line]
+    assert [row.split()[0] for row in rows[:2]] == ["…one-a-long-one", "…on8-a-long-one"]
+    assert ["SE (reduct…" in row for row in rows] == [False, True, False, True]
+    assert "failed (143)" in rows[1] and "50.00%" in rows[0]
 
 
 def test_plain_report_tells_where_all_stand(jobs, capsys):

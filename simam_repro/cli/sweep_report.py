@@ -11,10 +11,13 @@ from rich.text import Text
 
 from simam_repro.cli.jobs import COMPLETE, FAILED, IN_USE, RESUMED, RUNNING, Job
 from simam_repro.errors import UserError
+from simam_repro.evaluation.arms import arm_title
 from simam_repro.sweeps import time_left, total_time_left
 
-COLUMNS = ("run", "seed", "state", "epoch", "eval accuracy", "images/s", "elapsed", "ETA")
+COLUMNS = ("run", "arm", "seed", "state", "epoch", "eval accuracy", "images/s", "elapsed", "ETA")
 STYLES = {RUNNING: "bold", RESUMED: "bold", COMPLETE: "green", FAILED: "red", IN_USE: "yellow"}
+# Below so many columns the table does without images/s and its frame, and cuts names.
+NARROW, RUN_WIDTH, ARM_WIDTH = 110, 15, 11
 REFRESH_SECONDS, STATUS_SECONDS = 1.0, 300.0
 LINES_BESIDE_RUNS = 7  # of the table and the terminal
 
@@ -80,7 +83,7 @@ class PlainLines(_Report):
     def show(self) -> None:
         for job in self.jobs:
             if job.works and job.records:
-                _, _, _, epoch, accuracy, *_ = cells(job, None)
+                *_, epoch, accuracy, _, _, _ = cells(job, None)
                 print(f"{job.run.name}: epoch {epoch}, eval accuracy {accuracy}", flush=True)
         print(self.status(), flush=True)
 
@@ -112,11 +115,18 @@ class LiveTable(_Report):
     def table(self, whole: bool = False) -> Group:
         left = self.times_left()
         shown = self.jobs if whole else most_telling(self.jobs, max(self.console.height - LINES_BESIDE_RUNS, 1))
-        table = Table()
-        for column in COLUMNS:
-            table.add_column(column, justify="left" if column in ("run", "state") else "right")
+        narrow = self.console.width < NARROW
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0)) if narrow else Table()
+        columns = [column for column in COLUMNS if not (narrow and column == "images/s")]
+        for column in columns:
+            name = column.removeprefix("eval ") if narrow else column
+            table.add_column(name, justify="left" if column in ("run", "arm", "state") else "right", no_wrap=True)
         for job in shown:
-            table.add_row(*map(Text, cells(job, left.get(job))), style=STYLES.get(job.state))
+            row = dict(zip(COLUMNS, cells(job, left.get(job))))
+            if narrow:  # the end of a name tells it from others, the beginning of an arm's title
+                row |= {"run": cut(row["run"], RUN_WIDTH, keep="end"), "arm": cut(row["arm"], ARM_WIDTH)}
+                row["state"] = row["state"].replace("(exit ", "(")
+            table.add_row(*(Text(row[column]) for column in columns), style=STYLES.get(job.state))
         hidden = len(self.jobs) - len(shown)
         return Group(table, Text(self.status() + (f" ({hidden} not shown)" if hidden else "")))
 
@@ -128,11 +138,19 @@ def most_telling(jobs: list[Job], count: int) -> list[Job]:
     return [job for job in jobs if job in chosen]
 
 
+def cut(text: str, width: int, keep: str = "beginning") -> str:
+    """At most `width` characters of it, with … where it was cut."""
+    if len(text) <= width:
+        return text
+    return f"…{text[1 - width :]}" if keep == "end" else f"{text[: width - 1]}…"
+
+
 def cells(job: Job, left: float | None) -> tuple[str, ...]:
     """The table's line of a run, see COLUMNS."""
     experiment, last = job.run.experiment, job.records[-1] if job.records else None
     return (
         experiment.name,
+        arm_title(experiment),
         str(experiment.seed),
         f"{job.state} (exit {job.code})" if job.state == FAILED else job.state,
         f"{len(job.records)}/{experiment.train.epochs}",
