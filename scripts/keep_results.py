@@ -1,5 +1,6 @@
-"""Copy the small files of complete runs (config, environment, metrics, result; of a sweep, also its comparison and
-robustness) to results/, for committing."""
+"""Keep the small files of complete runs in results/, for committing: config, environment, metrics, result, robustness,
+and the outcomes, right or wrong for each eval image, from which every interval can be computed again; of a sweep, also
+its comparison and robustness."""
 
 import argparse
 import shutil
@@ -19,11 +20,12 @@ def main():
     parser.add_argument("--to", type=Path, default=PROJECT_ROOT / "results", metavar="DIR", help="default: results/")
     arguments = parser.parse_args()
 
-    from simam_repro.runs import RunFolder
-    from simam_repro.sweeps import complete_runs, sweep_of
+    from simam_repro.runs import RunFolder, complete_runs
+    from simam_repro.sweeps import sweep_of
 
     for path in arguments.runs:
-        if complete := complete_runs(path):
+        complete = [] if RunFolder(path).started else complete_runs(path)
+        if complete:
             target = arguments.to / path.resolve().name
             for run in complete:
                 keep_run(run, target)
@@ -35,13 +37,17 @@ def main():
 
 
 def keep_run(run, target: Path) -> None:
+    from simam_repro.evaluation.outcomes import read_outcomes, write_outcomes
     from simam_repro.runs import default_run_dir
     from simam_repro.storage import atomic_folder
 
+    outcomes = read_outcomes(run)
     target = default_run_dir(run.read_experiment(), target)
+    measured = [path for path in (run.path / "robustness.json",) if path.exists()]
     with atomic_folder(target) as temporary:
-        for file in (run.config, run.environment, run.metrics, run.result):
+        for file in (run.config, run.environment, run.metrics, run.result, *measured):
             copy_file(file, temporary)
+        write_outcomes(outcomes, temporary / run.outcomes.name)
     print(cli.relative(target))
 
 

@@ -1,4 +1,7 @@
-"""Build results/report.html from results/ and benchmarks/results/, and the table of the READMEs from the same."""
+"""Build results/report.html from results/ and benchmarks/results/, and the table of the READMEs from the same.
+
+With --recompute, first every comparison.json whose runs' outcomes were kept is computed from them again.
+"""
 
 import argparse
 from pathlib import Path
@@ -16,14 +19,21 @@ def main():
     )
     parser.add_argument("--output", type=Path, metavar="HTML", help="default: report.html in the results")
     parser.add_argument("--readme", type=Path, action="append", metavar="FILE", help="default: both READMEs")
+    parser.add_argument(
+        "--recompute", action="store_true", help="compute every comparison from the kept outcomes of its runs"
+    )
     arguments = parser.parse_args()
 
     from simam_repro.errors import UserError
     from simam_repro.reporting.readme import update_readme
     from simam_repro.reporting.report import write_report
+    from simam_repro.reporting.results import recompute
 
     if not arguments.results.is_dir():
         raise UserError(f"{arguments.results} is no folder of results")
+    if arguments.recompute:
+        for folder, done in recompute(arguments.results):
+            print(f"{cli.relative(folder)}: {'computed from outcomes' if done else 'not recomputable, kept as it is'}")
     output = arguments.output or arguments.results / "report.html"
     write_report(output, arguments.results)
     readmes = arguments.readme or sorted(PROJECT_ROOT.glob("README*.md"))

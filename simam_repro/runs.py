@@ -243,3 +243,8 @@ def find_runs(folder) -> list[RunFolder]:
     shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     # seed2 before seed10
     return [RunFolder(path) for path in sorted(shown, key=lambda path: (path.parent, len(path.name), path.name))]
+
+
+def complete_runs(folder) -> list[RunFolder]:
+    """Of `find_runs` those that are complete and whole; empty where none is."""
+    return readable(run for run in find_runs(folder) if run.complete)

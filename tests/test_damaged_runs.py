@@ -18,9 +18,9 @@ from simam_repro.evaluation.comparison import compare
 from simam_repro.reporting import prediction_line, side_by_side, summary_line
 from simam_repro.reporting.report import write_report
 from simam_repro.reporting.results import read_sweeps
-from simam_repro.runs import RUN_FIGURES, RunFolder
+from simam_repro.runs import RUN_FIGURES, RunFolder, complete_runs
 from simam_repro.storage import read_json, write_json
-from simam_repro.sweeps import SweepRun, complete_runs
+from simam_repro.sweeps import SweepRun
 
 
 @pytest.fixture

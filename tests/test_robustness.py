@@ -14,7 +14,7 @@ from tiny_pair import train_tiny_pair
 from simam_repro.errors import UserError
 from simam_repro.evaluation import load_trained
 from simam_repro.evaluation.outcomes import pack, unpack
-from simam_repro.evaluation.robustness import EPS, Measurement, Scope, complete_runs
+from simam_repro.evaluation.robustness import EPS, Measurement, Scope, runs_to_measure
 from simam_repro.evaluation.robustness_pairs import compare_robustness
 from simam_repro.reporting import robustness as reporting
 from simam_repro.runs import RunFolder
@@ -263,15 +263,15 @@ def test_batches_do_not_matter(runs, monkeypatch):
     assert content(4) == content(3)
 
 
-def test_complete_runs_are_found(runs):
+def test_runs_to_measure(runs):
     both = [runs / "tiny" / "seed0", runs / "tiny_simam" / "seed0"]
-    found, incomplete = complete_runs([runs, both[0]])
+    found, incomplete = runs_to_measure([runs, both[0]])
     assert [run.path for run in found] == both and incomplete == []
     (both[0] / "result.json").unlink()
-    found, incomplete = complete_runs([runs])
+    found, incomplete = runs_to_measure([runs])
     assert [run.path for run in found] == both[1:] and incomplete == both[:1]
     with pytest.raises(UserError, match="no result.json"):
-        complete_runs([both[0]])
+        runs_to_measure([both[0]])
 
 
 def test_command_refuses(runs, tmp_path):

@@ -67,7 +67,7 @@ class Scope:
         return [("clean",), *corrupted, *(("attacks", name, eps) for name in self.attacks for eps in EPS)]
 
 
-def complete_runs(paths) -> tuple[list[RunFolder], list[Path]]:
+def runs_to_measure(paths) -> tuple[list[RunFolder], list[Path]]:
     """Complete runs: those of `paths` that are run folders, and those in and one below the other folders.
 
     Returns:

@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simam_repro.config import PROJECT_ROOT
+from simam_repro.evaluation.comparison import compare
+from simam_repro.evaluation.statistics import MARGIN
 from simam_repro.reporting.comparison_file import read_comparison, read_robustness
 from simam_repro.run_files import or_warn, read_checked
-from simam_repro.runs import RunFolder, find_runs, readable
+from simam_repro.runs import RunFolder, complete_runs
+from simam_repro.storage import read_json, write_json
 
 RESULTS = PROJECT_ROOT / "results"
 BENCHMARKS = PROJECT_ROOT / "benchmarks" / "results"
@@ -54,7 +57,7 @@ def read_sweeps(results: Path = RESULTS) -> list[Sweep]:
 
 
 def _read_sweep(folder: Path) -> Sweep:
-    runs = readable(run for run in find_runs(folder) if run.complete)
+    runs = complete_runs(folder)
     experiments = {experiment.name: experiment for experiment in (run.read_experiment() for run in runs)}
     comparison = read_comparison(folder / "comparison.json", experiments)
     return Sweep(
@@ -64,6 +67,26 @@ def _read_sweep(folder: Path) -> Sweep:
         read_robustness(folder / "robustness.json", experiments),
         {(result["name"], result["seed"]): run for run in runs for result in [run.read_result()]},
     )
+
+
+def recompute(results: Path = RESULTS) -> list[tuple[Path, bool]]:
+    """Compute each comparison.json below `results` again from the outcomes that were kept of its runs.
+
+    Returns:
+        The sweeps' folders, and whether their runs have outcomes; those without are left as they are.
+    """
+    folders = [path.parent for path in sorted(results.glob("*/comparison.json"))]
+    return [(folder, _recompute(folder)) for folder in folders]
+
+
+def _recompute(folder: Path) -> bool:
+    runs, path = complete_runs(folder), folder / "comparison.json"
+    if not all(run.outcomes.is_file() for run in runs):
+        return False
+    # An older one has no margin: that of today.
+    margin = read_json(path)["method"].get("margin", MARGIN)
+    write_json(path, compare(runs, margin=margin))
+    return True
 
 
 def read_benchmarks(folder: Path = BENCHMARKS) -> dict[str, dict]:

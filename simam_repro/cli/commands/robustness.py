@@ -42,13 +42,13 @@ def main():
 
     from tqdm import tqdm
 
-    from simam_repro.evaluation.robustness import Measurement, Scope, complete_runs
+    from simam_repro.evaluation.robustness import Measurement, Scope, runs_to_measure
     from simam_repro.reporting.robustness import run_line, write_robustness
 
     chosen = {key: getattr(arguments, key) for key in ("corruptions", "severities", "attacks")}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     scope = Scope(**chosen, images=arguments.images, weights=arguments.weights)
-    runs, incomplete = complete_runs(arguments.runs)
+    runs, incomplete = runs_to_measure(arguments.runs)
     for folder in incomplete:
         print(f"left out, not complete: {cli.relative(folder)}", flush=True)
     measurements = [Measurement(run, scope, arguments.overwrite) for run in runs]
