@@ -9,6 +9,7 @@ from attention_oracles import ORACLES, derivative
 
 from simam_repro import attention
 from simam_repro.attention import Site
+from simam_repro.attention.parts import normalised
 from simam_repro.errors import UserError
 
 MODULES = [name for name, module in attention.known_modules().items() if module.build is not None]
@@ -108,10 +109,16 @@ def test_formula(name, shape, training, in_float64):
 @each_module
 def test_flat_planes(name, plane, training):
     rng = np.random.default_rng(2)
-    size = {"constants": (2, CHANNELS, 1, 1), "one constant": (1, 1, 1, 1), "zeros": (1, 1, 1, 1)}[plane]
-    values = np.zeros(size) if plane == "zeros" else rng.normal(0, 1, size)
+    size = (2, CHANNELS, 1, 1) if plane == "constants" else (1, 1, 1, 1)
+    values = rng.normal(size=size) * (plane != "zeros")
     x = np.broadcast_to(values, (2, CHANNELS, 7, 5)).astype(np.float32)
     check(name, build(name, CHANNELS, training, rng), x, training, 1e-3, rng)
+
+
+@pytest.mark.parametrize("value", [12345.678, -3.3, 1e-20])
+def test_a_constant_is_normalised_to_zero(value):
+    """Not to its mean's rounding error over a small deviation."""
+    assert not normalised(paddle.full([1, 2, 35], value), 2, 1e-10).any()
 
 
 @each_mode

@@ -1,10 +1,12 @@
 """docs/golden/attention.npz is what its command writes, and what the layers compute."""
 
+import re
+
 import golden_vectors
 import numpy as np
 import paddle
 import pytest
-from golden_vectors import FILE, KEYS, SHAPES, cases, is_statistic
+from golden_vectors import FILE, INPUTS, KEYS, SHAPES, cases, is_statistic
 
 from simam_repro import attention
 from simam_repro.attention import Site
@@ -34,6 +36,13 @@ def test_the_file_is_small_and_has_every_module():
     modules = {name for name, module in attention.known_modules().items() if module.build is not None}
     assert set(SHAPES) == modules
     assert FILE.stat().st_size < 300_000
+
+
+def test_the_page_names_what_is_there(golden):
+    page = (FILE.parents[1] / "golden-vectors.md").read_text()
+    named = re.findall(r"[`\"]((?:[a-z_]+/)+[a-z_.]+)[`\"]", page)
+    arrays = [name for name in named if name.split("/")[0] in {*SHAPES, *INPUTS}]
+    assert len(arrays) >= 10 and set(arrays) <= set(golden)
 
 
 @pytest.mark.parametrize("module", SHAPES)
