@@ -16,7 +16,7 @@ from simam_repro.errors import UserError
 from simam_repro.evaluation import load_trained
 from simam_repro.evaluation.attention import grad_cam, grad_cam_layer, weighing_layers, weight_maps
 from simam_repro.models import backbones, build_model
-from simam_repro.reporting.attention import find_other_half, upsample, write_attention_figures
+from simam_repro.reporting.attention import arms_beside, upsample, write_attention_figures
 from simam_repro.runs import RunFolder
 
 LOWEST = 1 / (1 + np.exp(-0.5))
@@ -154,10 +154,10 @@ def pair(tmp_path_factory, caltech_archive):
     return runs / "tiny_simam" / "seed0", runs / "tiny" / "seed0"
 
 
-def test_other_half(pair):
+def test_arms_beside(pair):
     on, off = pair
-    assert find_other_half(RunFolder(on)) == off
-    assert find_other_half(RunFolder(off)) == on
+    assert [run.path for run in arms_beside(RunFolder(on))] == [off]
+    assert [run.path for run in arms_beside(RunFolder(off))] == [on]
 
 
 def test_command_writes_and_logs_both_figures(pair):
@@ -195,7 +195,7 @@ def test_run_without_simam_is_refused(pair):
 
 def test_wrong_pairs_are_refused(pair):
     on = load_trained(pair[0])
-    with pytest.raises(UserError, match="it is to be the run without"):
-        write_attention_figures(on, on)
+    with pytest.raises(UserError, match="SimAM is there twice"):
+        write_attention_figures(on, [on])
     with pytest.raises(UserError, match="too many for one figure"):
         write_attention_figures(on, files=[RunFolder(pair[0]).figures.parent / "config.yaml"] * 33)

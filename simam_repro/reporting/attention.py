@@ -1,79 +1,76 @@
-"""Figures of where a network looks: weight maps of SimAM's layers, Grad-CAM without and with SimAM."""
+"""Figures of where a network looks: weight maps of its attention layers, Grad-CAM of the arms."""
 
-import math
 from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import Normalize
 from PIL import Image
 
+from simam_repro.config import ARM_KEYS
 from simam_repro.data import transforms
 from simam_repro.data.listing import readable
 from simam_repro.errors import UserError
 from simam_repro.evaluation import find_images, open_image
+from simam_repro.evaluation.arms import NO_ATTENTION, arm_title
 from simam_repro.evaluation.attention import grad_cam, grad_cam_layer, weight_maps
 from simam_repro.reporting.style import new_figure, save_figure, set_title
 from simam_repro.reporting.visualdl import log_figure
-from simam_repro.runs import RunFolder
+from simam_repro.runs import RunFolder, find_runs
 
 # Lightness rises with the value, so the maps read in greyscale too.
 COLOURS = "inferno"
 OPACITY = 0.6
-# sigmoid(1/2), the weight of a neuron at the mean of its channel: no weight is lower.
-LOWEST_WEIGHT = 1 / (1 + math.exp(-0.5))
 # A column spans at least this much, so that rounding in a flat map does not look like a pattern.
 SMALLEST_SPAN = 0.02
 FONT, LABEL_LENGTH = 9, 28
 EVAL_IMAGES, MOST_IMAGES = 4, 32
 
 
-def write_attention_figures(on, off=None, files=(), layers=None, cam_layer=None, output_dir=None) -> list[Path]:
-    """Write attention_maps.png and grad_cam.png of a network with SimAM; add them to its VisualDL log.
+def write_attention_figures(run, beside=(), files=(), layers=None, cam_layer=None, output_dir=None) -> list[Path]:
+    """Write attention_maps.png and grad_cam.png of a network with attention; add them to its VisualDL log.
 
     Args:
-        on: `simam_repro.evaluation.Trained` with SimAM.
-        off: its other half without SimAM, for a second column of Grad-CAM.
+        run: `simam_repro.evaluation.Trained` with attention.
+        beside: other arms, each `Trained`, for more columns of Grad-CAM; they come first.
         files: image files and folders of them; none takes EVAL_IMAGES images of the eval set, evenly spread.
-        layers: names of SimAM layers; None takes all.
+        layers: names of attention layers; None takes all.
         cam_layer: name of the layer for Grad-CAM; None takes the last feature map.
         output_dir: where to; None is the run's `figures/`.
     Returns:
         The paths of the two figures.
     Raises:
-        UserError: a run without SimAM, a pair that does not belong together, an unknown layer,
+        UserError: a run without attention, arms that do not belong together, an unknown layer,
             a file that is not an image, or more than MOST_IMAGES of them.
     """
-    _check_pair(on, off)
-    data = on.experiment.data
-    opened, labels = _open_files(files) if files else _eval_images(on.data)
+    _check_arms(run, beside)
+    data = run.experiment.data
+    opened, labels = _open_files(files) if files else _eval_images(run.data)
     images = np.stack([transforms.eval_image(image, data.image_size) for image in opened])
-    networks = {"without SimAM": off, "with SimAM": on} if off else {"with SimAM": on}
-    maps = weight_maps(on.network, _normalised(on, images), layers)
+    maps = weight_maps(run.network, _normalised(run, images), layers)
     cams = {
-        name: grad_cam(half.network, grad_cam_layer(half, cam_layer), _normalised(half, images))
-        for name, half in networks.items()
+        arm_title(arm.experiment): grad_cam(arm.network, grad_cam_layer(arm, cam_layer), _normalised(arm, images))
+        for arm in (*beside, run)
     }
 
-    folder = Path(output_dir or on.run.figures)
+    folder = Path(output_dir or run.run.figures)
     maps_path, cam_path = folder / "attention_maps.png", folder / "grad_cam.png"
-    plot_weight_maps(images, labels, maps, maps_path, on.stand_in)
-    plot_grad_cam(images, labels, cams, on.classes, cam_path, on.stand_in)
+    plot_weight_maps(images, labels, maps, maps_path, run.stand_in, arm_title(run.experiment))
+    plot_grad_cam(images, labels, cams, run.classes, cam_path, run.stand_in)
     for path in (maps_path, cam_path):
-        log_figure(on.run, f"attention/{path.stem}", path)
+        log_figure(run.run, f"attention/{path.stem}", path)
     return [maps_path, cam_path]
 
 
-def find_other_half(run: RunFolder) -> Path | None:
-    """The run beside `run` that differs in SimAM only: its name without (or with) `_simam`, the same seed."""
-    experiment = run.read_experiment()
-    name = experiment.name
-    other = name.removesuffix("_simam") if name.endswith("_simam") else f"{name}_simam"
-    path = run.path.resolve()
-    candidate = RunFolder(path.parent.parent / other / path.name)
-    if not candidate.best.is_dir():
-        return None
-    theirs = candidate.read_experiment()
-    return candidate.path if (theirs.name, theirs.seed) == (other, experiment.seed) else None
+def arms_beside(run: RunFolder) -> list[RunFolder]:
+    """The runs in the folder of `run`'s sweep that differ from it in attention only: one of each, the plain first."""
+    ours = run.read_experiment()
+    arms = {}
+    for other in find_runs(run.path.resolve().parent.parent):
+        theirs = other.read_experiment() if other.best.is_dir() else ours
+        if theirs.model.attention != ours.model.attention and theirs.recipe(ARM_KEYS) == ours.recipe(ARM_KEYS):
+            arms.setdefault(theirs.model.attention, (theirs, other))
+    plain_first = sorted(arms.values(), key=lambda arm: arm[0].model.attention.name != NO_ATTENTION)
+    return [other for _, other in plain_first]
 
 
 def upsample(maps: np.ndarray, size: int) -> np.ndarray:
@@ -82,8 +79,10 @@ def upsample(maps: np.ndarray, size: int) -> np.ndarray:
     return np.stack([np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR)) for plane in planes])
 
 
-def plot_weight_maps(images: np.ndarray, labels, maps: dict[str, np.ndarray], path, stand_in: bool = False) -> None:
-    """Write a PNG: a row an image, a column a SimAM layer; the images of a column share a colour scale.
+def plot_weight_maps(
+    images: np.ndarray, labels, maps: dict[str, np.ndarray], path, stand_in: bool = False, title: str = ""
+) -> None:
+    """Write a PNG: a row an image, a column an attention layer; the images of a column share a colour scale.
 
     Args:
         images: uint8 [N, S, S, 3], as the network saw them before normalisation.
@@ -93,13 +92,13 @@ def plot_weight_maps(images: np.ndarray, labels, maps: dict[str, np.ndarray], pa
     """
     figure, panels, bars = _image_grid(images, labels, len(maps), row_height=2.0)
     for column, (name, planes) in enumerate(maps.items()):
-        scale = Normalize(LOWEST_WEIGHT, max(planes.max(), LOWEST_WEIGHT + SMALLEST_SPAN))
+        scale = Normalize(planes.min(), max(planes.max(), planes.min() + SMALLEST_SPAN))
         for row, plane in enumerate(upsample(planes, images.shape[1])):
             drawn = _overlay(panels[row, column], images[row], plane, scale)
-        panels[0, column].set_title(f"{name}\n{_size(planes, 'every weight is 0.62')}", fontsize=FONT)
+        panels[0, column].set_title(f"{name}\n{_size(planes, 'one place')}", fontsize=FONT)
         ticks = np.linspace(scale.vmin, scale.vmax, 3)
         _colour_scale(drawn, bars[column], ticks, [f"{tick:.2f}" for tick in ticks], "mean weight")
-    set_title(figure, "", stand_in)
+    set_title(figure, title.replace("$", r"\$"), stand_in)
     save_figure(figure, path)
 
 
@@ -167,24 +166,24 @@ def _size(maps: np.ndarray, at_one: str) -> str:
     return f"{height}x{width} map" + (f": {at_one}" if height == width == 1 else "")
 
 
-def _check_pair(on, off) -> None:
-    if on.experiment.model.attention.name == "none":
-        beside = find_other_half(on.run)
+def _check_arms(run, beside) -> None:
+    if run.experiment.model.attention.name == NO_ATTENTION:
+        others = arms_beside(run.run)
         raise UserError(
-            f"{on.run.path} has model.attention: none; weight maps need a run with attention"
-            + (f", for example {beside}" if beside else "")
+            f"{run.run.path} has model.attention: {NO_ATTENTION}; weight maps need a run with attention"
+            + (f", for example {others[0].path}" if others else "")
         )
-    if off is None:
-        return
-    if off.experiment.model.attention.name != "none":
-        raise UserError(f"--off {off.run.path} has attention, too; it is to be the run without")
-    for what, get in (
-        ("model.backbone", lambda half: half.experiment.model.backbone),
-        ("data.image_size", lambda half: half.experiment.data.image_size),
-        ("the classes", lambda half: half.classes),
-    ):
-        if get(on) != get(off):
-            raise UserError(f"{on.run.path} and {off.run.path} are no pair: {what} differ")
+    for other in beside:
+        for what, get in (
+            ("model.backbone", lambda arm: arm.experiment.model.backbone),
+            ("data.image_size", lambda arm: arm.experiment.data.image_size),
+            ("the classes", lambda arm: arm.classes),
+        ):
+            if get(run) != get(other):
+                raise UserError(f"{run.run.path} and {other.run.path} are no arms of a comparison: {what} differ")
+    titles = [arm_title(arm.experiment) for arm in (*beside, run)]
+    if twice := [title for title in titles if titles.count(title) > 1]:
+        raise UserError(f"{twice[0]} is there twice; each arm needs to be another")
 
 
 def _open_files(paths):
