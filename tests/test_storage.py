@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from simam_repro.storage import atomic_folder, atomic_path, read_json, write_json, write_text
+from simam_repro.storage import atomic_folder, atomic_path, read_json, remove_leftovers, write_json, write_text
 
 
 class Interrupted(Exception):
@@ -96,3 +98,39 @@ def test_json_round_trip(tmp_path):
     value = {"accuracy": 0.1, "name": "é", "best": None, "classes": [1, 2]}
     write_json(tmp_path / "value.json", value)
     assert read_json(tmp_path / "value.json") == value
+
+
+def test_a_folder_that_takes_a_links_place_leaves_what_it_pointed_to(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "file").touch()
+    (tmp_path / "set").symlink_to(tmp_path / "theirs")
+    with atomic_folder(tmp_path / "set") as temporary:
+        (temporary / "new").touch()
+    assert names(tmp_path) == ["set", "theirs"]
+    assert names(tmp_path / "set") == ["new"] and names(tmp_path / "theirs") == ["file"]
+
+
+def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path, monkeypatch):
+    target = tmp_path / "set"
+    target.mkdir()
+    (target / "old").touch()
+    real = os.rename
+
+    def refuse_new(source, place):
+        if (source / "new").exists():
+            raise OSError(16, "Device or resource busy")
+        real(source, place)
+
+    monkeypatch.setattr(os, "rename", refuse_new)
+    with pytest.raises(OSError, match="busy"), atomic_folder(target) as temporary:
+        (temporary / "new").touch()
+    assert names(tmp_path) == ["set"] and names(target) == ["old"]
+
+
+def test_leftovers_are_those_of_the_path_and_of_no_other(tmp_path):
+    own = [".a[1].npy.0123abcd.tmp", ".a[1].npy.89abcdef.tmp.npy"]
+    others = [".a[1].npy.lock", ".a[1].npy.v2.0123abcd.tmp", ".a1.npy.0123abcd.tmp", "a[1].npy"]
+    for name in own + others:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path / "a[1].npy")
+    assert names(tmp_path) == sorted(others)
