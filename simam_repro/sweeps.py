@@ -22,7 +22,6 @@ from simam_repro.config import (
 )
 from simam_repro.config_files import load_mapping
 from simam_repro.errors import UserError
-from simam_repro.models import backbones
 from simam_repro.places import find_file
 from simam_repro.runs import RUNS_ROOT, RunFolder, default_run_dir
 
@@ -229,6 +228,8 @@ def _run(cell: _Cell, folder, options: list[str], smoke_test: bool) -> SweepRun:
     try:
         options = [*cell.options(), *options]
         experiment = load_config(cell.config, options)
+        from simam_repro.models import backbones  # it takes paddle; what is wrong above is told without
+
         backbones.check_image_size(experiment.model.backbone, experiment.data.image_size)
     except UserError as error:
         raise UserError(f"{cell.path}: {cell}: {error}") from None

@@ -26,7 +26,7 @@ TOWERNET = ROOT / "configs" / "caltech_towernet.yaml"
 # Of a family whose configs differ in little, these run by default; VGG19's 140 million parameters take a minute each.
 FAMILIES = {
     r"vgg19": {"caltech_vgg19_simam"},
-    r"resnet(20|56|110)": {"cifar10_resnet20_simam", "cifar10_preresnet110_simam", "cifar100_resnet56"},
+    r"resnet(20|56|110)": {"cifar10_resnet20_simam", "cifar100_preresnet20"},
 }
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from simam_repro.cli.process import prepare_process
+from simam_repro.cli.process import hush_paddle, prepare_process
 from simam_repro.cli.streams import lost_output, outlast_readers
 from simam_repro.config import Experiment, Train, load_config, smoke
 from simam_repro.errors import RunError, UserError, printable
@@ -56,6 +56,7 @@ def run(main, computes: bool = True) -> None:
     Args:
         computes: whether it loads Paddle, for which the process is prepared; else its environment stays the user's.
     """
+    hush_paddle()
     if computes:
         prepare_process()
     outlast_readers()

@@ -69,6 +69,10 @@ def set_paddle_defaults() -> None:
     set_threads(os.environ)
     if mkl_type := _mkl_type():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", mkl_type)
+    hush_paddle()
+
+
+def hush_paddle() -> None:
     for message in PADDLE_CHATTER:
         warnings.filterwarnings("ignore", message=message)
 

@@ -36,10 +36,10 @@ def main():
     from simam_repro.runs import RUNS_ROOT, SMOKE_ROOT
     from simam_repro.sweeps import check_started, read_sweep
 
-    cli.raise_on_termination()
     root = SMOKE_ROOT if arguments.smoke else RUNS_ROOT
     folder = arguments.sweep_dir or root / Path(arguments.config).stem
     runs = read_sweep(arguments.config, folder, arguments.override, arguments.smoke)
+    cli.raise_on_termination()  # behind paddle, which the backbones of the runs take
     limit = arguments.jobs or min(processors(), len(runs))
     with locked(folder):
         check_started(runs)
