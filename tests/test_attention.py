@@ -16,7 +16,7 @@ from simam_repro.attention import Site
 from simam_repro.config import ARM_KEYS, PROJECT_ROOT, Model, build_experiment, load_config
 from simam_repro.errors import UserError
 from simam_repro.evaluation.attention import weight_maps
-from simam_repro.models import attention_layers, backbones, build_model, start_from, summarise
+from simam_repro.models import attention_layers, backbones, build_model, simam, start_from, summarise
 from simam_repro.runs import RunFolder
 from simam_repro.sweeps import read_sweep
 
@@ -263,12 +263,18 @@ def test_positions(backbone, position, first, count):
 def test_a_position_is_where_it_says():
     """In ResNet50: the 3x3 conv's output, its ReLU's, the last norm's, the block's."""
     x = paddle.rand([2, 64, 8, 8])
-    block = build("resnet50").layer1[0]
 
-    def halved(position):
-        network = build("resnet50", attention={"name": "gate", "constant": 0.5, "position": position})
+    def first_block(attention):
+        block = build("resnet50", attention=attention).layer1[0]
+        for number, norm in enumerate((block.bn1, block.bn2, block.bn3)):
+            norm.bias.set_value(paddle.full(norm.bias.shape, 0.3 + 0.1 * number))
+        return block
+
+    block = first_block("none")
+
+    def attended(position):
         with paddle.no_grad():
-            return network.layer1[0](x).numpy()
+            return first_block({"name": "simam", "position": position})(x).numpy()
 
     with paddle.no_grad():
         relu = nn.functional.relu
@@ -277,12 +283,12 @@ def test_a_position_is_where_it_says():
         act = relu(block.bn2(conv))
         shortcut = block.downsample(x)
         for position, expected in {
-            "conv": relu(block.bn3(block.conv3(relu(block.bn2(0.5 * conv)))) + shortcut),
-            "act": relu(block.bn3(block.conv3(0.5 * act)) + shortcut),
-            "norm": relu(0.5 * block.bn3(block.conv3(act)) + shortcut),
-            "block": 0.5 * relu(block.bn3(block.conv3(act)) + shortcut),
+            "conv": relu(block.bn3(block.conv3(relu(block.bn2(simam(conv))))) + shortcut),
+            "act": relu(block.bn3(block.conv3(simam(act))) + shortcut),
+            "norm": relu(simam(block.bn3(block.conv3(act))) + shortcut),
+            "block": simam(relu(block.bn3(block.conv3(act)) + shortcut)),
         }.items():
-            np.testing.assert_allclose(halved(position), expected.numpy(), rtol=1e-4, atol=1e-5, err_msg=position)
+            np.testing.assert_allclose(attended(position), expected.numpy(), rtol=1e-4, atol=1e-5, err_msg=position)
 
 
 def test_sites_are_chosen_by_name():
