@@ -240,7 +240,7 @@ def _block(pairs: _Pairs, which: str) -> dict:
         "mcnemar": _mcnemar(*sides, pairs.seeds),
         **{key: _of_seeds(*_each(sides, key), pairs.arms) for key in ("loss", "ece")},
         "classes": _classes(pairs, sides),
-        "detectable_difference": statistics.detectable_difference(deviation, n),
+        "detectable_difference": statistics.detectable_difference(deviation, n, statistics.simultaneous(pairs.arms)),
         "seeds_needed_for_published": {
             "difference": ALEXNET_DIFFERENCE, "n": statistics.seeds_needed(ALEXNET_DIFFERENCE, deviation),
         },

@@ -208,30 +208,30 @@ def expected_calibration_error(logits, labels, bins: int = ECE_BINS) -> float:
     return float(np.abs(gap).sum() / len(labels))
 
 
-def power_of_t_test(difference: float, deviation: float, n: int) -> float:
-    """Chance that a two-sided paired t test at 5 % over n seeds finds a true mean `difference`.
+def power_of_t_test(difference: float, deviation: float, n: int, confidence: float = CONFIDENCE) -> float:
+    """Chance that a two-sided paired t test at 1 - confidence over n seeds finds a true mean `difference`.
 
     The differences are normal with standard deviation `deviation`. It is the two tails of the noncentral t
     distribution, averaged over 4000 quantiles of the estimated variance (scipy's nct gives NaN for n below 20).
     """
     shift, df = difference / deviation * math.sqrt(n), n - 1
     variance = stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, df) / df
-    critical = stats.t.ppf((1 + CONFIDENCE) / 2, df) * np.sqrt(variance)
+    critical = stats.t.ppf((1 + confidence) / 2, df) * np.sqrt(variance)
     return float(np.mean(stats.norm.sf(critical - shift) + stats.norm.cdf(-critical - shift)))
 
 
 FEWEST_FOR_POWER = 5  # seeds; the standard deviation of fewer differences says next to nothing about that of more
 
 
-def detectable_difference(deviation: float | None, n: int) -> float | None:
-    """The true mean difference that n seeds find with 80 % power, two-sided 5 %; smaller ones are missed more often.
+def detectable_difference(deviation: float | None, n: int, confidence: float = CONFIDENCE) -> float | None:
+    """The true mean difference that n seeds find with 80 % power, two-sided; smaller ones are missed more often.
 
     None without a standard deviation of the differences, or when it is 0.
     """
     if not deviation or n < 2:
         return None
-    # With two seeds the critical t is 12.7, the largest there is.
-    shift = brentq(lambda shift: power_of_t_test(shift, math.sqrt(n), n) - POWER, 0.1, 100)
+    # With two seeds the critical t is 12.7, for 12 arms 153: the largest there is.
+    shift = brentq(lambda shift: power_of_t_test(shift, math.sqrt(n), n, confidence) - POWER, 0.1, 10_000)
     return float(shift * deviation / math.sqrt(n))
 
 

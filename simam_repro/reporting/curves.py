@@ -146,7 +146,7 @@ def _looks_of_pairs(experiments: list[Experiment]) -> list[dict]:
 
 
 def _looks_of_arms(experiments: list[Experiment]) -> list[dict]:
-    of_title = arm_looks(sorted(map(arm_title, experiments)))
+    of_title = arm_looks([*map(arm_title, experiments)])
     return [{**of_title[arm_title(experiment)], **_line(experiment)} for experiment in experiments]
 
 

@@ -35,15 +35,14 @@ ARM_MARKERS = ("^", "D", "v", "P", "X", "s", "*", "o", "<", ">", "h", "d")
 def arm_looks(titles) -> dict[str, dict]:
     """{title: colour and marker} of arms: those of a title are the same in every figure, as far as there are enough.
 
-    Args:
-        titles: in order; where two want the same colour, the first has it.
+    Where two of `titles` want the same colour, the plain network has it, or the first in the alphabet.
     """
     slots: dict[str, int] = {}
-    for title in titles:
+    for title in sorted(set(titles), key=lambda title: (title != "none", title.casefold())):
         wanted = zlib.crc32(title.encode())
         free = [slot for slot in range(len(ARM_COLOURS)) if slot not in slots.values()] or [0]
         slots[title] = min(free, key=lambda slot: (slot - wanted) % len(ARM_COLOURS))
-    return {title: {"color": ARM_COLOURS[slot], "marker": ARM_MARKERS[slot]} for title, slot in slots.items()}
+    return {title: {"color": ARM_COLOURS[slots[title]], "marker": ARM_MARKERS[slots[title]]} for title in titles}
 
 
 def new_figure(width: float, height: float) -> Figure:
