@@ -79,3 +79,17 @@ def test_a_backbone_is_added(save, monkeypatch, tmp_path, capsys, miniature_data
     page.run(maps.replace(".smoke/tinynet_simam/seed0", str(run_dir / "tinynet_simam")), monkeypatch)
     assert {"attention_maps.png", "grad_cam.png"} <= {path.name for path in (run_dir / "tinynet_simam").rglob("*.png")}
     assert sys.modules[module].BACKBONE.title == "TinyNet"
+
+
+def test_nothing_else_names_a_backbone_or_a_data_set():
+    """Their own folders, the defaults of a config, the demo and the published figures aside."""
+    names = {*backbones.names(), *sets.names()} - {"folder"}  # a word of many uses
+    allowed = {'= "towernet"', '= "caltech101_16"'}
+    found = []
+    for path in sorted((ROOT / "simam_repro").rglob("*.py")):
+        if path.parent.name in ("backbones", "sets"):
+            continue
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if any(f'"{name}"' in line for name in names) and not any(line.endswith(end) for end in allowed):
+                found.append(f"{path.relative_to(ROOT)}: {line.strip()}")
+    assert found == []
