@@ -55,10 +55,11 @@ def _names_no_run(changes: dict) -> dict:
 
 
 def arm_name(attention: str | dict) -> str:
-    """What an arm adds to a config's name: "simam", "se-reduction8"."""
+    """What an arm adds to a config's name: "mine", "mine-width3"."""
     if isinstance(attention, str):
         return attention
-    parts = [str(attention.get("name", "")), *(f"{key}{_words(attention[key])}" for key in attention if key != "name")]
+    keys = [key for key in attention if key not in ("name", "file", "sha256")]
+    parts = [str(attention.get("name", "")), *(f"{key}{_words(attention[key])}" for key in keys)]
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(parts))
 
 

@@ -452,8 +452,7 @@ def test_the_pages_sweep_trains_the_pages_module(tmp_path):
 
 # Files that still speak of one module; the list only gets shorter.
 NOT_YET = {
-    "cli/commands/attention_maps.py", "cli/commands/demo.py", "data/sets/shapes16.py", "evaluation/engine.py",
-    "reporting/attention.py", "reporting/report.py", "runs.py",
+    "cli/commands/demo.py", "data/sets/shapes16.py", "evaluation/engine.py", "reporting/report.py", "runs.py",
 }  # fmt: skip
 
 
