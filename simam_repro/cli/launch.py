@@ -16,9 +16,10 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from simam_repro.cli.process import THREADS, processors
+from simam_repro.cli.process import THREADS
 from simam_repro.errors import RunError, UserError
 from simam_repro.locks import locked
+from simam_repro.processors import processors
 from simam_repro.signals import SAME_SIGNAL_SECONDS, end_with_parent
 
 RANK = Path(__file__).with_name("rank.py")

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 from simam_repro.places import PROJECT_ROOT
+from simam_repro.processors import processors
 
 # glibc gives freed memory back to the kernel at once, and Paddle frees every tensor at once: each new one would pay
 # for page faults. Keep it, but packed (benchmarks/memory.py measures what that costs).
@@ -81,11 +82,6 @@ def set_threads(environment, processes: int = 1) -> None:
     """Give a process that is one of several at the same time its share of the processors."""
     for name in THREADS:
         environment.setdefault(name, str(max(processors() // processes, 1)))
-
-
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _set_cuda_libraries() -> None:

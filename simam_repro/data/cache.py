@@ -22,6 +22,7 @@ from simam_repro.data.prepared import ArrayImages, FileImages, Images
 from simam_repro.data.transforms import eval_image, resize
 from simam_repro.errors import UserError
 from simam_repro.locks import sole_writer
+from simam_repro.processors import processors
 from simam_repro.storage import atomic_path, remove_leftovers
 
 VERSION = 2  # of what makes the pixels: open_image, eval_image
@@ -146,6 +147,6 @@ def _write(path: Path, shape: tuple, key: str, images: FileImages, indices: np.n
 
 def _in_threads(function, items, block: int = 64):
     """map() on all processors, no more than a block ahead."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         for start in range(0, len(items), block):
             yield from pool.map(function, items[start : start + block])

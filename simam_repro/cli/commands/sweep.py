@@ -11,7 +11,7 @@ from pathlib import Path
 
 from simam_repro import cli
 from simam_repro.cli.jobs import COMPLETE, FAILED, Job, work
-from simam_repro.cli.process import processors
+from simam_repro.processors import processors
 
 
 def parse_arguments():
