@@ -9,7 +9,6 @@ from pathlib import Path
 
 import paddle
 
-from simam_repro.ops import autograd
 from simam_repro.ops.build import BuildError, build
 from simam_repro.places import PROJECT_ROOT
 
@@ -88,7 +87,7 @@ def operators_in_programs():
 
 
 def fused_simam(x, e_lambda: float, bias=None, relu: bool = False):
-    """What `models.simam.simam` computes, for an x that is `usable`.
+    """What `models.simam.simam` computes, for an x that is `usable`; differentiable once.
 
     Args:
         x: float32 or float64 tensor [N, C, H, W] on the CPU, of any strides.
@@ -100,9 +99,8 @@ def fused_simam(x, e_lambda: float, bias=None, relu: bool = False):
         # The operator takes its input as it is; where oneDNN runs the program, that has oneDNN's own layout. A reshape
         # turns it into the usual one (0: that axis as it is).
         x = x.reshape([0, 0, 0, 0])
-        operator = ("simam_fused", x) if bias is None else ("simam_bias_fused", x, bias)
-        return autograd.run(*operator, repr(float(e_lambda)), relu)[0]
-    return autograd.simam(x, bias, float(e_lambda), relu)
+    operator = ("simam_fused", x) if bias is None else ("simam_bias_fused", x, bias)
+    return _without_gradient_if_asked(_run(*operator, repr(float(e_lambda)), relu)[0])
 
 
 def convolves(x, weight, stride, padding) -> bool:
@@ -119,13 +117,15 @@ def convolves(x, weight, stride, padding) -> bool:
 
 
 def convolve(x, weight, stride, padding):
-    """The convolution of x [N, C, H, W] with weight [K, C, h, w], without bias.
+    """The convolution of x [N, C, H, W] with weight [K, C, h, w], without bias; differentiable once.
 
     Args:
         x, weight: as `convolves` has it.
         stride, padding: two integers each, for height and width.
     """
-    return autograd.convolve(x, weight, list(stride), list(padding))
+    return _without_gradient_if_asked(
+        _run("conv_fused", x, weight, list(stride), list(padding), not x.stop_gradient)[0]
+    )  # fmt: skip
 
 
 def runs_in_place(x) -> bool:
@@ -134,7 +134,7 @@ def runs_in_place(x) -> bool:
 
 
 def add_bias_in_place(x, bias, relu: bool = False):
-    """x[n, c, :, :] += bias[c], and x = max(x, 0) if asked.
+    """x[n, c, :, :] += bias[c], and x = max(x, 0) if asked; differentiable once.
 
     Args:
         x: float32 or float64 tensor [N, C, H, W] on the CPU that nobody else uses, such as a convolution's output.
@@ -142,7 +142,7 @@ def add_bias_in_place(x, bias, relu: bool = False):
     Returns:
         x.
     """
-    return autograd.add_bias(x, bias, relu)
+    return _without_gradient_if_asked(_run("bias_relu_fused" if relu else "bias_fused", x, bias)[0])
 
 
 def pools(x, kernel, stride, padding) -> bool:
@@ -154,13 +154,20 @@ def pools(x, kernel, stride, padding) -> bool:
 
 
 def max_pool(x, kernel, stride, padding):
-    """The largest of each window of x [N, C, H, W]. The first of several has the gradient.
+    """The largest of each window of x [N, C, H, W]; differentiable once. The first of several has the gradient.
 
     Args:
         x: as `pools` has it.
         kernel, stride, padding: two integers each, for height and width.
     """
-    return autograd.max_pool(x, list(kernel), list(stride), list(padding))
+    sizes = (list(pair) for pair in (x.shape[2:], kernel, stride, padding))
+    return _without_gradient_if_asked(_run("max_pool_fused", x, *sizes)[0])
+
+
+def _without_gradient_if_asked(output):
+    if paddle.in_dynamic_mode() and not paddle.is_grad_enabled():
+        output.stop_gradient = True  # which Paddle forgets for operators that it did not bring
+    return output
 
 
 def _on_cpu(x) -> bool:
@@ -169,7 +176,8 @@ def _on_cpu(x) -> bool:
     return paddle.get_device() == "cpu"
 
 
-# Paddle 3 can trace them.
+# Paddle 3 has moved it, and can trace it.
+_run = getattr(paddle._C_ops, "_run_custom_op", None) or paddle.base.core.eager._run_custom_op
 if paddle.__version__.startswith("2."):
     _traces_operators = paddle.in_dynamic_mode
     traced_whole = paddle.jit.not_to_static

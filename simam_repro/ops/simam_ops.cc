@@ -1,5 +1,5 @@
-// The operators that Paddle gets: SimAM, the bias of a convolution, both with a ReLU if asked, convolution itself, and
-// max-pooling; and for each one that computes its gradients (autograd.py joins the two).
+// The operators that Paddle gets, forward and backward: SimAM, the bias of a convolution, both with a ReLU if asked,
+// convolution itself, and max-pooling.
 
 #include <algorithm>
 #include <cstdint>
@@ -119,8 +119,8 @@ void add_in_place(paddle::Tensor& x, const paddle::Tensor& bias, bool relu) {
 // In place: what comes out is x. A convolution does not need its own output to go backward.
 void bias_forward(paddle::Tensor& x, const paddle::Tensor& bias) { add_in_place(x, bias, false); }
 
-// The gradient of x is that of the result.
-std::vector<paddle::Tensor> bias_backward(const paddle::Tensor& bias, const paddle::Tensor& g) {
+// In place too: the gradient of x is that of the result.
+std::vector<paddle::Tensor> bias_backward(const paddle::Tensor& bias, paddle::Tensor& g) {
   auto of_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
   PD_DISPATCH_FLOATING_TYPES(g.dtype(), "bias_backward", ([&] {
                                bias_gradient<data_t>(nullptr, g.data<data_t>(), nullptr, of_bias.data<data_t>(),
@@ -149,7 +149,7 @@ Geometry geometry(const Shape& x, const Shape& kernels, const std::vector<int>& 
 }
 
 std::vector<Shape> conv_shapes(const Shape& x, const Shape& kernels, const std::vector<int>& stride,
-                               const std::vector<int>& padding) {
+                               const std::vector<int>& padding, bool) {
   const Geometry g = geometry(x, kernels, stride, padding);
   return {{x[0], g.outputs, g.out_h(), g.out_w()}};
 }
@@ -157,7 +157,7 @@ std::vector<Shape> conv_shapes(const Shape& x, const Shape& kernels, const std::
 std::vector<paddle::DataType> conv_dtypes(const paddle::DataType& x, const paddle::DataType&) { return {x}; }
 
 std::vector<paddle::Tensor> conv_forward(const paddle::Tensor& x, const paddle::Tensor& kernels,
-                                         const std::vector<int>& stride, const std::vector<int>& padding) {
+                                         const std::vector<int>& stride, const std::vector<int>& padding, bool) {
   const Geometry g = geometry(x.shape(), kernels.shape(), stride, padding);
   auto y = paddle::empty({x.shape()[0], g.outputs, g.out_h(), g.out_w()}, x.dtype(), x.place());
   PD_DISPATCH_FLOATING_TYPES(x.dtype(), "conv_forward", ([&] {
@@ -250,9 +250,9 @@ PD_BUILD_OP(simam_fused)
     .SetInferShapeFn(PD_INFER_SHAPE(simam_shapes))
     .SetInferDtypeFn(PD_INFER_DTYPE(simam_dtypes));
 
-PD_BUILD_OP(simam_backward)
-    .Inputs({"X", "Mean", "Scale", "GOut"})
-    .Outputs({"GX"})
+PD_BUILD_GRAD_OP(simam_fused)
+    .Inputs({"X", "Mean", "Scale", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("X")})
     .Attrs({"e_lambda: std::string", "relu: bool"})
     .SetKernelFn(PD_KERNEL(simam_backward));
 
@@ -264,9 +264,9 @@ PD_BUILD_OP(simam_bias_fused)
     .SetInferShapeFn(PD_INFER_SHAPE(simam_bias_shapes))
     .SetInferDtypeFn(PD_INFER_DTYPE(simam_bias_dtypes));
 
-PD_BUILD_OP(simam_bias_backward)
-    .Inputs({"X", "Bias", "Mean", "Scale", "GOut"})
-    .Outputs({"GX", "GBias"})
+PD_BUILD_GRAD_OP(simam_bias_fused)
+    .Inputs({"X", "Bias", "Mean", "Scale", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Bias")})
     .Attrs({"e_lambda: std::string", "relu: bool"})
     .SetKernelFn(PD_KERNEL(simam_bias_backward));
 
@@ -276,9 +276,10 @@ PD_BUILD_OP(bias_fused)
     .SetInplaceMap({{"X", "Out"}})
     .SetKernelFn(PD_KERNEL(bias_forward));
 
-PD_BUILD_OP(bias_backward)
-    .Inputs({"Bias", "GOut"})
-    .Outputs({"GBias"})
+PD_BUILD_GRAD_OP(bias_fused)
+    .Inputs({"Bias", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("Bias"), paddle::Grad("X")})
+    .SetInplaceMap({{paddle::Grad("Out"), paddle::Grad("X")}})
     .SetKernelFn(PD_KERNEL(bias_backward));
 
 PD_BUILD_OP(bias_relu_fused)
@@ -287,22 +288,22 @@ PD_BUILD_OP(bias_relu_fused)
     .SetInplaceMap({{"X", "Out"}})
     .SetKernelFn(PD_KERNEL(bias_relu_forward));
 
-PD_BUILD_OP(bias_relu_backward)
-    .Inputs({"Bias", "Out", "GOut"})
-    .Outputs({"GX", "GBias"})
+PD_BUILD_GRAD_OP(bias_relu_fused)
+    .Inputs({"Bias", "Out", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Bias")})
     .SetKernelFn(PD_KERNEL(bias_relu_backward));
 
 PD_BUILD_OP(conv_fused)
     .Inputs({"X", "Kernels"})
     .Outputs({"Out"})
-    .Attrs({"stride: std::vector<int>", "padding: std::vector<int>"})
+    .Attrs({"stride: std::vector<int>", "padding: std::vector<int>", "x_gradient: bool"})
     .SetKernelFn(PD_KERNEL(conv_forward))
     .SetInferShapeFn(PD_INFER_SHAPE(conv_shapes))
     .SetInferDtypeFn(PD_INFER_DTYPE(conv_dtypes));
 
-PD_BUILD_OP(conv_backward)
-    .Inputs({"X", "Kernels", "GOut"})
-    .Outputs({"GX", "GKernels"})
+PD_BUILD_GRAD_OP(conv_fused)
+    .Inputs({"X", "Kernels", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Kernels")})
     .Attrs({"stride: std::vector<int>", "padding: std::vector<int>", "x_gradient: bool"})
     .SetKernelFn(PD_KERNEL(conv_backward));
 
@@ -315,9 +316,9 @@ PD_BUILD_OP(max_pool_fused)
     .SetInferShapeFn(PD_INFER_SHAPE(pool_shapes))
     .SetInferDtypeFn(PD_INFER_DTYPE(pool_dtypes));
 
-PD_BUILD_OP(max_pool_backward)
-    .Inputs({"Taps", "GOut"})
-    .Outputs({"GX"})
+PD_BUILD_GRAD_OP(max_pool_fused)
+    .Inputs({"Taps", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("X")})
     .Attrs({"size: std::vector<int>", "kernel: std::vector<int>", "stride: std::vector<int>",
             "padding: std::vector<int>"})
     .SetKernelFn(PD_KERNEL(pool_backward));
