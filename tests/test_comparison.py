@@ -37,27 +37,28 @@ def only(runs) -> tuple[dict, dict]:
 
 
 def test_numbers_by_hand(tmp_path):
-    # 8 images: seed 0 wins image 2 and loses image 1, seed 1 wins two, seed 2 is equal.
+    # 8 images: seed 0 wins image 2 and loses image 1, seed 1 wins two, the others are equal.
     off = [1, 1, 0, 0, 1, 1, 1, 0]
     runs = pair(tmp_path, 0, off, [1, 0, 1, 0, 1, 1, 1, 0])
-    runs += pair(tmp_path, 1, off, [1, 1, 1, 1, 1, 1, 1, 0]) + pair(tmp_path, 2, off, off)
+    runs += pair(tmp_path, 1, off, [1, 1, 1, 1, 1, 1, 1, 0])
+    runs += [run for seed in (2, 3, 4) for run in pair(tmp_path, seed, off, off)]
     comparison, arm = only(runs)
     block = arm["final"]
     assert (comparison["baseline"]["name"], arm["name"], arm["title"]) == ("made", "made_simam", "SimAM")
-    assert arm["seeds"] == [0, 1, 2] and arm["n"] == 3 and comparison["missing"] == []
-    assert block["baseline"]["values"] == [5 / 8] * 3 and block["baseline"]["sd"] == 0
-    assert block["arm"]["values"] == [5 / 8, 7 / 8, 5 / 8]
+    assert arm["seeds"] == [0, 1, 2, 3, 4] and arm["n"] == 5 and comparison["missing"] == []
+    assert block["baseline"]["values"] == [5 / 8] * 5 and block["baseline"]["sd"] == 0
+    assert block["arm"]["values"] == [5 / 8, 7 / 8, 5 / 8, 5 / 8, 5 / 8]
     difference = block["difference"]
-    assert difference["values"] == [0, 0.25, 0] and difference["mean"] == pytest.approx(1 / 12)
-    # sd = 0.25 / sqrt(3), its standard error 0.25 / 3; t(0.975, 2) = 4.302653.
-    assert difference["sd"] == pytest.approx(0.25 / np.sqrt(3))
-    assert difference["t_interval"] == pytest.approx((1 / 12 - 4.302653 / 12, 1 / 12 + 4.302653 / 12))
-    assert difference["effect_size"]["d"] == pytest.approx(1 / np.sqrt(3))  # (1 / 12) / (0.25 / sqrt(3))
-    assert difference["effect_size"]["g"] == pytest.approx(1 / np.sqrt(3) * (1 - 3 / 7))
+    assert difference["values"] == [0, 0.25, 0, 0, 0] and difference["mean"] == pytest.approx(0.05)
+    # sd = 0.25 / sqrt(5), its standard error 0.25 / 5; t(0.975, 4) = 2.776445.
+    assert difference["sd"] == pytest.approx(0.25 / np.sqrt(5))
+    assert difference["t_interval"] == pytest.approx((0.05 - 2.776445 / 20, 0.05 + 2.776445 / 20))
+    assert difference["effect_size"]["d"] == pytest.approx(1 / np.sqrt(5))  # 0.05 / (0.25 / sqrt(5))
+    assert difference["effect_size"]["g"] == pytest.approx(1 / np.sqrt(5) * (1 - 3 / 15))
     counts = [
         (test["seed"], test["only_baseline_right"], test["only_arm_right"]) for test in block["mcnemar"]["per_seed"]
     ]
-    assert counts == [(0, 1, 1), (1, 0, 2), (2, 0, 0)]
+    assert counts == [(0, 1, 1), (1, 0, 2), (2, 0, 0), (3, 0, 0), (4, 0, 0)]
     pooled = block["mcnemar"]["pooled"]
     # 1 of 4, both tails: 2 (1 + 4) / 16.
     assert (pooled["only_baseline_right"], pooled["only_arm_right"], pooled["p"]) == (1, 3, pytest.approx(0.625))
@@ -67,11 +68,11 @@ def test_numbers_by_hand(tmp_path):
         assert block["loss"][side]["values"] == pytest.approx([r.read_result()["final"]["eval_loss"] for r in runs_of])
     ece = block["ece"]
     assert ece["difference"]["mean"] == pytest.approx(ece["arm"]["mean"] - ece["baseline"]["mean"])
-    # The label is the image's number modulo 4: class 2 has images 2 and 6, of which 2 is won twice in three seeds.
+    # The label is the image's number modulo 4: class 2 has images 2 and 6, of which 2 is won twice in five seeds.
     assert block["classes"][2] == {
-        "class": "2", "images": 2, "baseline": 0.5, "arm": pytest.approx(5 / 6), "difference": pytest.approx(1 / 3),
+        "class": "2", "images": 2, "baseline": 0.5, "arm": pytest.approx(0.7), "difference": pytest.approx(0.2),
     }  # fmt: skip
-    assert sum(one["difference"] * one["images"] for one in block["classes"]) == pytest.approx(8 / 12)
+    assert sum(one["difference"] * one["images"] for one in block["classes"]) == pytest.approx(8 * 0.05)
 
 
 def test_final_and_best_are_their_own_predictions(tmp_path):
@@ -133,6 +134,17 @@ def test_one_pair_says_nothing_about_seeds(tmp_path):
     assert "one run each, seed 4" in said and "25.00 points higher than without attention" in said and "p = 1)" in said
     assert "says nothing about other seeds" in said and "no more than chance" in said
     assert "measurable" not in said and "95 %" not in said
+
+
+def test_few_seeds_give_no_interval_and_no_claim(tmp_path):
+    _, arm = only(write_sweep(tmp_path, seeds=4, images=60, gain=0.3, spread=0.001))
+    over_seeds = ("t_interval", "t_p", "bootstrap_interval", "images_and_seeds_interval", "p", "equivalence")
+    for which in ("final", "best"):
+        assert [arm[which]["difference"][key] for key in over_seeds] == [None] * len(over_seeds)
+        assert "fewer than 5 seeds give no interval, so no effect can be claimed" in arm[which]["sentence"]
+    assert arm["final"]["loss"]["difference"]["t_interval"] is arm["final"]["ece"]["difference"]["t_interval"] is None
+    (_, enough) = only(write_sweep(tmp_path / "more", seeds=5, images=60, gain=0.3, spread=0.001))
+    assert "a measurable gain" in enough["final"]["sentence"]
 
 
 def test_equal_differences_give_no_interval_and_no_claim(tmp_path):

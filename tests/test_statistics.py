@@ -38,7 +38,8 @@ def test_t_interval_by_hand():
 def test_what_one_seed_or_equal_differences_do_not_tell():
     assert sd([0.1]) is None and sd([0.1, 0.1]) == 0.0
     # 0.8 - 0.7 and 0.3 - 0.2 differ by rounding only.
-    for differences in ([0.1], [0.1, 0.1, 0.1], [0.8 - 0.7, 0.3 - 0.2, 0.1]):
+    alike = [0.8 - 0.7, 0.3 - 0.2, 0.1, 0.1, 0.1]
+    for differences in ([0.1], [0.1] * 5, alike, [0.1, 0.2, 0.3, 0.4]):  # the last: too few
         assert t_interval(differences) is t_p(differences) is bootstrap_interval(differences) is None
     assert detectable_difference(None, 1) is detectable_difference(0.0, 5) is None
     assert seeds_needed(0.01, None) is seeds_needed(0.01, 0.0) is None
@@ -63,7 +64,8 @@ def test_bootstrap_over_few_seeds_covers_less_than_it_says(monkeypatch):
     assert coverage(bootstrap_interval, 300, n=30) == pytest.approx(0.94, abs=0.03)
 
 
-def test_bootstrap_interval_by_hand():
+def test_bootstrap_interval_by_hand(monkeypatch):
+    monkeypatch.setattr(statistics, "FEWEST_SEEDS", 3)
     # Of the 27 resamples of three, one is all 0 and one all 10: 3.7 % each, more than the 2.5 % beyond an end.
     assert bootstrap_interval([0.0, 1.0, 10.0]) == pytest.approx((0.0, 10.0))
 

@@ -234,7 +234,7 @@ def _block(pairs: _Pairs, which: str) -> dict:
     sides = [[getattr(run.outcomes, which) for run in runs] for runs in pairs.sides]
     accuracy = _accuracy(*sides, pairs)
     n, deviation = len(pairs.seeds), accuracy["difference"]["sd"]
-    deviation = deviation if n >= statistics.FEWEST_FOR_POWER else None
+    deviation = deviation if n >= statistics.FEWEST_SEEDS else None
     return {
         **accuracy,
         "mcnemar": _mcnemar(*sides, pairs.seeds),

@@ -23,8 +23,9 @@ CONFIDENCE = 0.95
 LEVEL = 1 - CONFIDENCE
 # Differences of accuracy smaller than this are taken for none; written down before any test of equivalence.
 MARGIN = 0.005
-# Below so many seeds there is no interval over seeds, and nothing is claimed.
-FEWEST_SEEDS = 2
+# Below so many seeds there is no interval over seeds, and nothing is claimed: the spread of two or three differences
+# says next to nothing about that of more, and resampling two seeds covers the truth far less often than it says.
+FEWEST_SEEDS = 5
 POWER = 0.80
 ECE_BINS = 15
 RESAMPLES = 5000
@@ -218,9 +219,6 @@ def power_of_t_test(difference: float, deviation: float, n: int, confidence: flo
     variance = stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, df) / df
     critical = stats.t.ppf((1 + confidence) / 2, df) * np.sqrt(variance)
     return float(np.mean(stats.norm.sf(critical - shift) + stats.norm.cdf(-critical - shift)))
-
-
-FEWEST_FOR_POWER = 5  # seeds; the standard deviation of fewer differences says next to nothing about that of more
 
 
 def detectable_difference(deviation: float | None, n: int, confidence: float = CONFIDENCE) -> float | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from simam_repro.errors import UserError
+from simam_repro.evaluation.statistics import FEWEST_SEEDS
 from simam_repro.evaluation.wording import RULE, baseline_text, rows_of
 from simam_repro.reporting.report import holm_p, interval, percent, points
 from simam_repro.reporting.results import RESULTS, read_sweeps
@@ -42,6 +43,10 @@ def _notes(rows, p_values) -> list[str]:
     tested = sum(p is not None for p in p_values)
     kept = [sweep.name for sweep, *_ in rows if not sweep.recomputable]
     notes = [RULE, f"p is of that rule, adjusted for the table's {tested} rows that have one (Holm)."] if tested else []
+    few = sorted({arm["n"] for _, _, arm in rows if 1 < arm["n"] < FEWEST_SEEDS})
+    if few:
+        counts = " or ".join(map(str, few))
+        notes.append(f"Rows of {counts} seeds have no interval and make no claim: that takes {FEWEST_SEEDS}.")
     if kept:
         notes.append(
             f"Not recomputable, for their runs' predictions were not kept: {', '.join(dict.fromkeys(kept))}; "
