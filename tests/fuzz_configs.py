@@ -28,7 +28,9 @@ train.epochs==2|train.epochs=2=3|data.mean.0=1|data.augment.crop_scale.low=1|bas
 data.mean=[1,|optim={name: sgd}|optim=sgd|logging.visualdl=off|data.augment=null|train.device=cuda:0|x.y.z=1
 seed=0""".replace("\n", "|").split("|")
 # At the edges of what is right.
-EDGES = """optim.name=adam|optim.name=sgd|optim.schedule=constant|optim.schedule=cosine_swinging|model.attention=none
+EDGES = """optim.name=adamw|optim.warmup_epochs=0.5|optim.warmup_epochs=99999|optim.clip_norm=1e-6|optim.clip_norm=1e6
+optim.schedule=step|optim.milestones=[1]|data.augment.pad_crop=64|data.augment.jitter=cv2|data.dataset=cifar100
+optim.name=adam|optim.name=sgd|optim.schedule=constant|optim.schedule=cosine_swinging|model.attention=none
 train.mixup_alpha=1e-300|train.mixup_alpha=100|train.label_smoothing=0.99|data.augment.flip=1|data.drop_last=true
 data.augment.crop_scale=[1e-9, 1e-9]|data.num_workers=64|logging.visualdl=false|data.augment.rotation=180
 data.augment.color_jitter=0.99|data.train_limit=1|data.eval_limit=1|data.batch_size=1|data.batch_size=65536
