@@ -46,7 +46,7 @@ EXPERIMENTS = $(subst _,-,$(patsubst cifar10_%,cifar_%,$(patsubst alexnet,cifar_
 .PHONY: help setup demo test coverage test-slow test-paddle26 $(EXPERIMENTS) \
         caltech-towernet-off cifar-alexnet-off \
         sweep-caltech-towernet sweep-cifar-alexnet \
-        evaluate export predict curves attention robustness summary matrix keep report kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl bench lock clean
+        evaluate export publish predict curves attention robustness summary matrix keep report kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl gpu-check bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "%-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -125,6 +125,14 @@ evaluate: $(READY)  ## measure a trained network (RUN=runs/NAME/seed0 or a check
 export: $(READY)  ## write a trained network as a program for Paddle's inference library (RUN=...)
 	$(PY) scripts/export.py $(call quoted,$(RUN)) $(ARGS)
 
+publish: $(READY) .venv-onnx/.ready  ## a folder to take away: weights, config, model card, ONNX file (RUN=...)
+	$(PY) scripts/publish.py "$(RUN)" --onnx-python .venv-onnx/bin/python $(ARGS)
+
+.venv-onnx/.ready: requirements-onnx.txt
+	NEWEST_MINOR=12 $(PYTHON) -m venv .venv-onnx
+	.venv-onnx/bin/python -m pip install --disable-pip-version-check -q -r requirements-onnx.txt
+	@touch $@
+
 predict: $(READY)  ## classify images (RUN=..., IMAGE="a.jpg folder"; without IMAGE: the grid of eval images)
 	$(PY) scripts/predict.py $(call quoted,$(RUN)) $(or $(call paths,$(IMAGE)),--eval-grid) $(ARGS)
 
@@ -156,7 +164,7 @@ notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks anew (2 minutes
 	$(PY) scripts/build_notebooks.py $(ARGS)
 
 test-notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks as a test, outputs not kept
-	$(PY) -m pytest -q -m slow tests/test_notebooks.py
+	$(PY) -m pytest -q -m slow tests/test_notebooks.py $(ARGS)
 
 $(VENV)/.notebooks: requirements-notebooks.txt $(READY)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-notebooks.txt
@@ -177,6 +185,9 @@ data-%: $(READY)  ## data-cifar100: likewise the data set of configs/cifar100_*.
 visualdl: $(READY)  ## serve the curves of runs/ (RUNS=folder, PORT=8040)
 	$(PY) scripts/show_curves.py $(call quoted,$(RUNS)) --port $(PORT) $(ARGS)
 
+gpu-check: $(READY)  ## check everything on a GPU, and write a page with versions and figures to send back
+	$(PY) scripts/gpu_check.py $(ARGS)
+
 bench: $(READY)  ## measure speed and memory, with PyTorch beside it if BENCH_TORCH_PYTHON names one (45 minutes)
 	$(PY) benchmarks/bench.py $(ARGS)
 
@@ -188,4 +199,4 @@ lock: $(READY)  ## resolve the lock files anew (needs the network)
 	done
 
 clean:  ## remove the environments and the compiled operator (data/ and runs/ stay)
-	rm -rf $(VENV) .venv-paddle26 .cache
+	rm -rf $(VENV) .venv-paddle26 .venv-onnx .cache

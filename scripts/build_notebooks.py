@@ -14,7 +14,8 @@ from simam_repro.config import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / "notebooks"
 CELL_TIMEOUT = 600  # seconds
-ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|work|tmp|usr|opt|Users)\b")
+# AI Studio's folder is the same for all of its users.
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:home(?!/aistudio/data)|root|work|tmp|usr|opt|Users)\b")
 
 
 def main():

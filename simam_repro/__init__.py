@@ -2,8 +2,8 @@
 
 The parts that users of the library need are here by name, imported when they are asked for:
 
-    from simam_repro import SimAM               # a layer for any network
-    from simam_repro import fit, load_config    # the experiments
+    from simam_repro import SimAM, attention_layer    # layers for any network: SimAM(), attention_layer("se", 64)
+    from simam_repro import fit, load_config          # the experiments
 """
 
 # Before paddle: 2.6 exports symbols of its own zlib, and unpacking gzip after it crashes the process.
@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "SimAM": "simam_repro.models", "simam": "simam_repro.models", "fit": "simam_repro.training",
-    "load_config": "simam_repro.config", "build_model": "simam_repro.models",
+    "attention_layer": "simam_repro.attention", "load_config": "simam_repro.config",
+    "build_model": "simam_repro.models",
 }  # fmt: skip
 __all__ = [*_HOMES, "__version__"]
 

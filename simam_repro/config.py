@@ -3,60 +3,30 @@
 A config is YAML with the sections `name`, `seed`, `data`, `model`, `optim`, `train`, `logging`.
 """
 
-import difflib
-import os
 import pkgutil
 from pathlib import Path
-from typing import Annotated, Literal, Optional, Union, get_args, get_origin
+from typing import Annotated, ClassVar, Literal, Optional, Union, get_args, get_origin
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializeAsAny,
-    ValidationError,
-    create_model,
-    field_validator,
-    model_validator,
-)  # fmt: skip
+from pydantic import AfterValidator, Field, SerializeAsAny, create_model, field_validator, model_validator
 
 from simam_repro.config_files import apply_override, dump_yaml, load_with_bases
-from simam_repro.errors import UserError
 from simam_repro.optimizers import OPTIMIZERS, SCHEDULES, own_keys
 from simam_repro.places import PROJECT_ROOT as PROJECT_ROOT
 from simam_repro.places import find_file
+from simam_repro.sections import (
+    DEVICE_PATTERN,
+    NAME_PATTERN,
+    NAMED_SECTIONS,
+    AttentionConfig,
+    PathText,
+    Section,
+    validated,
+)
 
 # Each file there is a backbone. To import one takes paddle, which a config is read without.
 BACKBONE_FOLDERS = [str(Path(__file__).parent / "models" / "backbones")]
 
-MOST_PROBLEMS = 20  # of a config are described: one with more is another kind of file
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-PATH_PATTERN = r"^[^\x00-\x1f]*$"
-DEVICE_PATTERN = r"^(auto|cpu|gpu|gpu:[0-9]{1,3})$"
-# What a text that fits them is, for messages.
-PATTERNS = {
-    NAME_PATTERN: "it needs letters, digits, _, . and - only, and begins with a letter or a digit",
-    PATH_PATTERN: "it needs to be a path without control characters",
-    DEVICE_PATTERN: "it is one of auto, cpu, gpu, gpu:N (the first CUDA device is gpu:0)",
-}
 RGB = tuple[float, float, float]
-
-
-def _without_tilde(path: str) -> str:
-    """`~/x` and `~user/x` as the path that a shell makes of them."""
-    expanded = os.path.expanduser(path)
-    if expanded.startswith("~"):
-        raise ValueError("no home folder is known for it; write the path out (or ./~... for a folder of that name)")
-    return expanded
-
-
-PathText = Annotated[str, Field(min_length=1, max_length=4000, pattern=PATH_PATTERN), AfterValidator(_without_tilde)]
-
-
-class Section(BaseModel):
-    # Strict: `epochs: yes` or `flip: "0.5"` is a mistake, not a number.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Augment(Section):
@@ -144,29 +114,6 @@ class Data(Section):
             able = [name for name in sets.names() if "archive" in sets.load(name).takes]
             raise ValueError(f"data.archive is for dataset: {', '.join(able)} only; make it null")
         return self
-
-
-class AttentionConfig(Section):
-    """What every attention module has in a config; its file in `simam_repro.attention` adds its own keys."""
-
-    name: str
-    position: Optional[Literal["conv", "norm", "act", "block"]] = Field(
-        None,
-        description="at each site: behind the convolution, before its norm or activation; behind the norm; behind the "
-        "activation; at the block's end; null: as the original or the official code has it for the backbone",
-    )
-    sites: Optional[tuple[str, ...]] = Field(
-        None, strict=False, min_length=1, description="which of the backbone's sites; null: those of its original"
-    )
-    file: Optional[PathText] = Field(
-        None, description="the Python file that registers the module, which is run; relative to the project; null: a "
-        "module of the package",
-    )  # fmt: skip
-    sha256: Optional[str] = Field(None, description="of `file`, filled in when it is read; another one is refused")
-
-
-# The keys where a text is short for {name: text}.
-NAMED_SECTIONS = ("model.attention",)
 
 
 def _known_backbone(name: str) -> str:
@@ -296,6 +243,12 @@ ARM_KEYS = ("model.attention",)
 class Experiment(Section):
     """Everything that decides a run's numbers. Training twice from one Experiment gives them twice."""
 
+    ELSEWHERE: ClassVar = {
+    "lr": "optim.learning_rate", "base_lr": "optim.learning_rate", "wd": "optim.weight_decay", "bs": "data.batch_size",
+    "workers": "data.num_workers", "grad_clip": "optim.clip_norm",
+    "lambda": "model.e_lambda", "pretrained": "model.weights",
+    }  # fmt: skip
+
     name: str = Field(pattern=NAME_PATTERN, max_length=100)
     seed: int = Field(0, ge=0, lt=2**31)
     data: Data = Field(default_factory=Data)
@@ -358,26 +311,6 @@ def build_experiment(values: dict, origin: str = "experiment") -> Experiment:
     return validated(Experiment, values, f"{origin} is not a valid experiment", "--print-config lists all keys")
 
 
-def validated(schema: type[Section], values: dict, refusal: str, all_keys: str) -> Section:
-    """`values` as a `schema`.
-
-    Args:
-        refusal: how the message begins.
-        all_keys: what it says of an unknown key that is like none.
-    Raises:
-        UserError: names every wrong key and its remedy.
-    """
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        problems = error.errors()
-        shown = problems[:MOST_PROBLEMS]
-        lines = [f"  {line}" for problem in shown for line in _describe_all(problem, schema, all_keys)]
-        if len(problems) > len(shown):
-            lines.append(f"  and {len(problems) - len(shown)} more")
-        raise UserError("\n".join([f"{refusal}:", *lines])) from None
-
-
 def smoke(experiment: Experiment) -> Experiment:
     """The same experiment cut to 1 epoch of 2 train and 2 eval batches of at most 4 images."""
     batch_size = min(experiment.data.batch_size, 4)
@@ -392,75 +325,6 @@ def smoke(experiment: Experiment) -> Experiment:
     )
 
 
-def _describe_all(problem: dict, schema: type[Section], all_keys: str) -> list[str]:
-    if problem["type"] != "section":
-        return [_describe(problem, schema, all_keys)]
-    # A section whose schema the value itself has chosen brings its own problems.
-    section, keys = problem["ctx"]["section"], f"its keys are {', '.join(_known_keys(problem['ctx']['section']))}"
-    inner = [{**inner, "loc": (*problem["loc"], *inner["loc"])} for inner in problem["ctx"]["problems"]]
-    return [_describe(one, section, keys, f"{_key(problem)}.") for one in inner]
-
-
-def _key(problem: dict) -> str:
-    return ".".join(str(part) for part in problem["loc"])
-
-
-def _describe(problem: dict, schema: type[Section], all_keys: str, prefix: str = "") -> str:
-    key = _key(problem) or "(whole file)"
-    if problem["type"] == "extra_forbidden":
-        nearest = _nearest_key(key, schema, prefix)
-        return f"{_cut(key)}: unknown key; " + (f"did you mean {nearest}?" if nearest else all_keys)
-    if problem["type"] == "missing":
-        return f"{key}: missing; add it"
-    if problem["type"] == "model_type":
-        return f"{key}: a section with keys below it, got {_shown(problem['input'])}"
-    needs = PATTERNS.get(problem.get("ctx", {}).get("pattern"), problem["msg"].removeprefix("Value error, "))
-    return f"{_cut(key)}: {needs}, got {_shown(problem['input'])}"
-
-
-def _shown(value) -> str:
-    try:
-        return _cut(repr(value))
-    except (ValueError, RecursionError):  # a whole number of thousands of digits, a nest of thousands of levels
-        return f"a huge {type(value).__name__}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 120 else f"{text[:100]}... ({len(text)} characters)"
-
-
-# What other suites call some keys, too unlike ours to be found as similar.
-_ELSEWHERE = {
-    "lr": "optim.learning_rate", "base_lr": "optim.learning_rate", "wd": "optim.weight_decay", "bs": "data.batch_size",
-    "workers": "data.num_workers", "grad_clip": "optim.clip_norm",
-    "lambda": "model.e_lambda", "pretrained": "model.weights",
-}  # fmt: skip
-
-
-def _nearest_key(key: str, schema: type[Section], prefix: str = "") -> str | None:
-    """The known key that `key` probably means; None rather than a wrong one."""
-    section, _, last = key.rpartition(".")
-    known = _ELSEWHERE.get(last) if schema is Experiment else None
-    if known or len(key) > 100:
-        return known
-    keys = _known_keys(schema, prefix)
-    sections = {candidate.rpartition(".")[0] for candidate in keys}.difference(NAMED_SECTIONS)
-    likeness = {one: _likeness(section, last, one) for one in keys if not section or one not in sections}
-    best = max(likeness.values())
-    likely = [candidate for candidate in likeness if likeness[candidate] == best]
-    return likely[0] if best > 0.6 and len(likely) == 1 else None
-
-
-def _likeness(section: str, last: str, candidate: str) -> float:
-    """0 to 1, of a key's last part and a candidate's; in another section only nearly the same counts."""
-    home, _, name = candidate.rpartition(".")
-    ratio = difflib.SequenceMatcher(None, last, name).ratio()
-    if home != section:
-        return ratio - 0.25
-    begins = len(last) > 2 and (name.startswith(last) or last.startswith(name))
-    return max(ratio, 0.7 * begins)
-
-
 def _is_text(key: str) -> bool:
     """Whether the values of a key, "section.key", are texts."""
     schema, field = Experiment, None
@@ -469,15 +333,6 @@ def _is_text(key: str) -> bool:
         schema = field and field.annotation
     kinds = {part for part in get_args(schema)} or {schema}
     return str in {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds}
-
-
-def _known_keys(section: type[Section], prefix="") -> list[str]:
-    keys = []
-    for name, field in section.model_fields.items():
-        keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            keys += _known_keys(field.annotation, f"{prefix}{name}.")
-    return keys
 
 
 def _is_below(key: str, sections) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simam_repro.attention.trust import reading_a_run
 from simam_repro.config import PROJECT_ROOT, Experiment, load_config
 from simam_repro.errors import UserError
 from simam_repro.locks import LOCK
@@ -120,7 +121,8 @@ class RunFolder:
         return self.complete and all((self.figures / name).is_file() for name in RUN_FIGURES)
 
     def read_experiment(self) -> Experiment:
-        return load_config(self._need(self.config))
+        with reading_a_run():
+            return load_config(self._need(self.config))
 
     def check_experiment(self, experiment: Experiment) -> None:
         """Raises UserError, naming the keys, unless the run may go on as `experiment`.

@@ -8,11 +8,12 @@ from math import prod
 import numpy as np
 import paddle
 import pytest
+import yaml
 from paddle import nn
 from safetensors.numpy import save_file
 
 from simam_repro import attention
-from simam_repro.attention import Site
+from simam_repro.attention import Site, trust
 from simam_repro.config import ARM_KEYS, PROJECT_ROOT, Model, build_experiment, load_config
 from simam_repro.errors import UserError
 from simam_repro.evaluation.attention import weight_maps
@@ -393,6 +394,21 @@ def test_a_module_from_a_file(tmp_path):
         run.read_experiment()
     changed = build_experiment({"name": "a", "model": {"attention": section}})
     assert changed.differing_keys(experiment) == ["model.attention.sha256"]
+
+
+def test_a_strangers_run_executes_no_file_unasked(tmp_path, monkeypatch):
+    monkeypatch.setattr(trust, "KNOWN", tmp_path / "known.txt")
+    file, told = tmp_path / "my_attention.py", tmp_path / "executed"
+    file.write_text(MINE.format(name="mine") + f"open({str(told)!r}, 'w')\n")
+    section = {"name": "mine", "file": str(file)}
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.config.write_text(yaml.safe_dump({"name": "a", "model": {"attention": section}}))
+    with pytest.raises(UserError, match="my_attention.py.*Look at it"):
+        run.read_experiment()
+    assert not told.exists()
+    load_config(run.config)  # named by the user
+    assert told.exists() and run.read_experiment().model.attention.name == "mine"
 
 
 def test_a_wrong_file_is_refused(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import build_notebooks
 import commands
+import miniatures
 import pytest
 
 FOLDER = commands.ROOT / "notebooks"
@@ -28,8 +29,8 @@ def percent_cells(text: str) -> list[tuple[str, str]]:
     return cells
 
 
-def test_there_are_three():
-    assert [source.name[:2] for source in SOURCES] == ["01", "02", "03"]
+def test_there_are_four():
+    assert [source.name[:2] for source in SOURCES] == ["00", "01", "02", "03"]
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == [source.stem for source in SOURCES]
 
 
@@ -53,7 +54,7 @@ def test_executed_small_and_without_traces(source):
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
 
 
-@pytest.mark.parametrize("source", SOURCES[:2], ids=lambda source: source.stem)
+@pytest.mark.parametrize("source", SOURCES[1:3], ids=lambda source: source.stem)
 def test_the_data_is_named(source):
     outputs = [output for cell in committed(source)["cells"] for output in cell.get("outputs", ())]
     texts = ["".join(output.get("text", "")) for output in outputs]
@@ -80,3 +81,27 @@ def test_executes(source, monkeypatch):
     notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
     build_notebooks.execute(notebook, FOLDER)
     assert not build_notebooks.problems(notebook.cells)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["Images.zip", "cifar-10-python.tar.gz"])
+def test_start_takes_the_data_set_of_ai_studio_from_any_folder(what, tmp_path, monkeypatch):
+    pytest.importorskip("nbclient", reason="requirements-notebooks.txt is not installed")
+    import jupytext
+
+    write = {"Images.zip": miniatures.write_images_zip, "cifar-10-python.tar.gz": miniatures.write_cifar}[what]
+    write(tmp_path / "aistudio" / "data" / "data123" / what)
+    changes = (
+        f"data.root={tmp_path}/data data.allow_miniature=true train.epochs=1 data.train_limit=32 data.eval_limit=16"
+    )
+    for name, value in commands.NO_NETWORK.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AISTUDIO_DATA", str(tmp_path / "aistudio" / "data"))
+    monkeypatch.setenv("NOTEBOOK_CHANGES", changes)
+    monkeypatch.setenv("PYTHONPATH", str(commands.ROOT))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    notebook = build_notebooks.execute(jupytext.read(SOURCES[0]), elsewhere)
+    text = "".join(str(output.get("text", "")) for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert {"Images.zip": "16 classes", "cifar-10-python.tar.gz": "CIFAR-10"}[what] in text
+    assert "final eval accuracy" in text

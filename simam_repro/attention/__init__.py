@@ -30,13 +30,29 @@ What others use:
     build(section, site)                 the layer, or None for `none`
     known_modules()                      {name: Module}, `none` first
     resolve(value)                       the section that a name or a mapping stands for
+    attention_layer(name, channels)      a layer for a network of one's own
 """
 
 from simam_repro.attention.base import Attention, Site
+from simam_repro.attention.lazy import nn
 from simam_repro.attention.registry import Module, build, known_modules, register, resolve, short_title, title
 from simam_repro.config import AttentionConfig
 
+
+def attention_layer(name: str, channels: int, **keys):
+    """A layer for any network: [N, channels, H, W] -> the same shape.
+
+    Args:
+        name: of a module, see `known_modules`.
+        keys: the module's own, as in a config.
+    Raises:
+        ValueError: no such module, or it has no such keys.
+    """
+    section = resolve({"name": name, **keys})
+    return build(section, Site(channels)) or nn.Identity()
+
+
 __all__ = [
-    "Attention", "AttentionConfig", "Module", "Site", "build", "known_modules", "register", "resolve", "short_title",
-    "title",
+    "Attention", "AttentionConfig", "Module", "Site", "attention_layer", "build", "known_modules", "register",
+    "resolve", "short_title", "title",
 ]  # fmt: skip

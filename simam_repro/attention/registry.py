@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from simam_repro.attention.base import Site
+from simam_repro.attention.trust import check_trust
 from simam_repro.config import PROJECT_ROOT, AttentionConfig
 from simam_repro.errors import UserError
 from simam_repro.storage import checksum
@@ -98,7 +99,8 @@ def resolve(value, older_keys: dict | None = None) -> AttentionConfig:
 
 
 def _check_file(values: dict) -> str:
-    """The checksum of the user's file. Raises UserError where the file is not there or not the one that is meant."""
+    """The checksum of the user's file. Raises UserError where the file is not there, not the one that is meant,
+    or a stranger's (see trust.py)."""
     path, key = PROJECT_ROOT / str(values["file"]), "model.attention.file"
     if not path.is_file() or path.suffix != ".py":
         raise UserError(f"{key}: {path} is no Python file; name the one that registers {values.get('name')}")
@@ -108,6 +110,7 @@ def _check_file(values: dict) -> str:
             f"{key}: {path} has changed: its sha256 is {found}, not {expected}; restore it, or take it as another "
             "experiment without sha256"
         )
+    check_trust(path, found)
     return found
 
 

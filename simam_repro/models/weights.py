@@ -23,6 +23,11 @@ SAFETENSORS_TYPES = {
 }  # fmt: skip
 
 
+def weights_file(path: Path) -> Path:
+    """The file that `path` means: itself, or in a checkpoint's or a published network's folder the weights there."""
+    return path / "weights.safetensors" if path.is_dir() else path
+
+
 def start_from(path: Path, network: nn.Layer, trust_pickle: bool = False) -> tuple[list[str], list[str]]:
     """Give `network` the weights of a .safetensors or .pdparams file.
 

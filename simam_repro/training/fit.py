@@ -12,7 +12,7 @@ from simam_repro.data.listing import left_out_line
 from simam_repro.device import out_of_memory_explained, select_device
 from simam_repro.errors import printable
 from simam_repro.locks import locked
-from simam_repro.models import build_model, count_parameters, predict_logits, start_from
+from simam_repro.models import build_model, count_parameters, predict_logits, start_from, weights_file
 from simam_repro.runs import RunFolder
 from simam_repro.storage import (
     atomic_path,
@@ -153,7 +153,7 @@ def _start_from(experiment: Experiment, network, trust_pickle: bool) -> dict | N
     """Load model.weights into the network; the `weights` entry of result.json."""
     if experiment.model.weights is None:
         return None
-    path = PROJECT_ROOT / experiment.model.weights
+    path = weights_file(PROJECT_ROOT / experiment.model.weights)
     fresh, left_out = start_from(path, network, trust_pickle)
     said = [f"weights: {path}", *[f"freshly initialised: {', '.join(fresh)}"] * bool(fresh)]
     print("; ".join([*said, *[f"left out: {', '.join(left_out)}"] * bool(left_out)]))
