@@ -217,6 +217,21 @@ def test_colours_differ_in_lightness():
     assert len(set(curves_module.MARKERS)) == len(set(curves_module.COLOURS)) == 10
 
 
+def test_more_than_two_arms_have_a_look_each(tmp_path, figures):
+    runs = [
+        write_run(tmp_path / arm / str(seed), [f"model.attention={arm}", f"name={arm}", f"seed={seed}"])
+        for seed in (0, 1)
+        for arm in ("simam", "none", "se")
+    ]
+    plot_curves(runs, "unused.png")
+    lines = figures[0].axes[0].get_lines()
+    assert len(lines) == 6 and len({line.get_color() for line in lines}) == 3
+    assert [line.get_color() for line in lines[:3]] == [line.get_color() for line in lines[3:]]
+    assert [line.get_linestyle() for line in lines[:3]] == ["-", "--", "-"]
+    legend = [text.get_text() for text in figures[0].legends[0].get_texts()]
+    assert sorted(legend) == ["SE", "SimAM", "none"]
+
+
 def test_a_repeated_half_is_no_pair(tmp_path, figures):
     first, second = (write_run(tmp_path / name) for name in ("first", "second"))
     plot_curves([first, second], "unused.png")
