@@ -63,6 +63,16 @@ def write_run(
     return run
 
 
+def write_pair(folder, seed=0, off=(1, 1, 0, 0), on=(1, 1, 1, 0), **keys):
+    """[off, on], final and best alike; keys of `write_run` for both, or {half: keys} for one."""
+    halves = {"off": ("none", off), "on": ("simam", on)}
+    own = {half: keys.pop(half) for half in ("off_keys", "on_keys") if half in keys}
+    return [
+        write_run(folder / half / f"seed{seed}", attention, seed, right, right, **keys, **own.get(f"{half}_keys", {}))
+        for half, (attention, right) in halves.items()
+    ]
+
+
 def write_sweep(folder, seeds=3, images=200, gain=0.0, spread=0.03, **keys) -> list[RunFolder]:
     """Pairs at <folder>/<name>/seed<N>: images of different difficulty, seeds of different luck."""
     rng = np.random.default_rng(7)

@@ -5,25 +5,13 @@ import json
 import numpy as np
 import pytest
 from commands import assert_refused, script
-from made_runs import write_run, write_sweep
+from made_runs import write_pair, write_run, write_sweep
 from PIL import Image
 
 from simam_repro.cli.commands.compare import sweep_runs
 from simam_repro.config import build_experiment
 from simam_repro.errors import UserError
 from simam_repro.training import fit
-
-REAL = {"stand_in": False, "name": "cifar10"}
-
-
-def pair(folder, seed=0, off=(1, 1, 0, 0), on=(1, 1, 1, 0), **keys):
-    """[off, on], final and best alike; keys of `write_run` for both, or {half: keys} for one."""
-    halves = {"off": ("none", off), "on": ("simam", on)}
-    own = {half: keys.pop(half) for half in ("off_keys", "on_keys") if half in keys}
-    return [
-        write_run(folder / half / f"seed{seed}", attention, seed, right, right, **keys, **own.get(f"{half}_keys", {}))
-        for half, (attention, right) in halves.items()
-    ]
 
 
 def written(done) -> dict:
@@ -83,7 +71,7 @@ def test_command_puts_runs_that_are_no_pair_side_by_side(tmp_path):
 
 
 def test_command_refuses(tmp_path):
-    off, on = pair(tmp_path / "pair")
+    off, on = write_pair(tmp_path / "pair")
     assert_refused(script("compare", off.path), "needs two runs or more")
     with pytest.raises(UserError, match="nowhere has no runs"):
         sweep_runs(str(tmp_path / "nowhere"))

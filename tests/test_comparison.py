@@ -6,30 +6,16 @@ import re
 import made_runs
 import numpy as np
 import pytest
-from made_runs import write_run, write_sweep
+from made_runs import write_pair, write_sweep
 
 from simam_repro.errors import UserError
 from simam_repro.evaluation import wording
-from simam_repro.evaluation.arms import find_arms
 from simam_repro.evaluation.comparison import compare
-from simam_repro.evaluation.older import present_comparison
 from simam_repro.reporting import comparison_figure as reporting
 from simam_repro.reporting import comparison_text, plot_comparison
-from simam_repro.reporting.results import RESULTS
-from simam_repro.reporting.style import arm_looks
 from simam_repro.runs import find_runs
 
 REAL = {"stand_in": False, "name": "cifar10"}
-
-
-def pair(folder, seed=0, off=(1, 1, 0, 0), on=(1, 1, 1, 0), **keys):
-    """[off, on], final and best alike; keys of `write_run` for both, or {half: keys} for one."""
-    halves = {"off": ("none", off), "on": ("simam", on)}
-    own = {half: keys.pop(half) for half in ("off_keys", "on_keys") if half in keys}
-    return [
-        write_run(folder / half / f"seed{seed}", attention, seed, right, right, **keys, **own.get(f"{half}_keys", {}))
-        for half, (attention, right) in halves.items()
-    ]
 
 
 def only(runs) -> tuple[dict, dict]:
@@ -42,9 +28,9 @@ def only(runs) -> tuple[dict, dict]:
 def test_numbers_by_hand(tmp_path):
     # 8 images: seed 0 wins image 2 and loses image 1, seed 1 wins two, the others are equal.
     off = [1, 1, 0, 0, 1, 1, 1, 0]
-    runs = pair(tmp_path, 0, off, [1, 0, 1, 0, 1, 1, 1, 0])
-    runs += pair(tmp_path, 1, off, [1, 1, 1, 1, 1, 1, 1, 0])
-    runs += [run for seed in (2, 3, 4) for run in pair(tmp_path, seed, off, off)]
+    runs = write_pair(tmp_path, 0, off, [1, 0, 1, 0, 1, 1, 1, 0])
+    runs += write_pair(tmp_path, 1, off, [1, 1, 1, 1, 1, 1, 1, 0])
+    runs += [run for seed in (2, 3, 4) for run in write_pair(tmp_path, seed, off, off)]
     comparison, arm = only(runs)
     block = arm["final"]
     assert (comparison["baseline"]["name"], arm["name"], arm["title"]) == ("made", "made_simam", "SimAM")
@@ -125,7 +111,7 @@ def test_what_the_json_holds(tmp_path):
 
 
 def test_one_pair_says_nothing_about_seeds(tmp_path):
-    _, arm = only(pair(tmp_path, 4, data=REAL))
+    _, arm = only(write_pair(tmp_path, 4, data=REAL))
     block = arm["final"]
     nothing = ("sd", "t_interval", "t_p", "bootstrap_interval", "images_and_seeds_interval", "p", "equivalence")
     assert [block["difference"][key] for key in nothing] == [None] * len(nothing)
@@ -151,7 +137,7 @@ def test_few_seeds_give_no_interval_and_no_claim(tmp_path):
 
 
 def test_equal_differences_give_no_interval_and_no_claim(tmp_path):
-    comparison, arm = only([run for seed in range(5) for run in pair(tmp_path, seed)])
+    comparison, arm = only([run for seed in range(5) for run in write_pair(tmp_path, seed)])
     assert arm["final"]["difference"]["sd"] == 0 and arm["final"]["difference"]["t_interval"] is None
     assert arm["final"]["detectable_difference"] is None
     assert "25.00 points higher than without attention in each of the 5 seeds" in arm["final"]["sentence"]
@@ -247,14 +233,14 @@ def test_text(tmp_path):
         "claimed only where both",
     ):  # fmt: skip
         assert words in text, words
-    real = comparison_text(only(pair(tmp_path / "real", data=REAL))[0])
+    real = comparison_text(only(write_pair(tmp_path / "real", data=REAL))[0])
     assert "tand-in" not in real and "CIFAR-10 at 128 pixels" in real and "* chosen on the eval images" in real
 
 
 def test_figure(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(reporting, "save_figure", lambda figure, path: drawn.append(figure))
-    comparisons = [only(write_sweep(tmp_path / "a", seeds=5))[0], only(pair(tmp_path / "b", data=REAL))[0]]
+    comparisons = [only(write_sweep(tmp_path / "a", seeds=5))[0], only(write_pair(tmp_path / "b", data=REAL))[0]]
     (arm,) = comparisons[0]["arms"]
     plot_comparison(comparisons, "unused.png")
     plot_comparison(comparisons[1:], "unused.png")
@@ -270,158 +256,17 @@ def test_figure(tmp_path, monkeypatch):
     assert not drawn[1].subfigs[0].axes[2].containers  # one pair: no interval
 
 
-def test_arms_are_the_same_but_for_attention(tmp_path):
-    runs = pair(tmp_path / "a") + pair(tmp_path / "b", config={"optim": {"learning_rate": 0.5}})
-    lonely = write_run(tmp_path / "c/seed1", "simam", 1)
-    found, left_out = find_arms([*runs, lonely])
-    assert [[arms.seeds(arm) for arm in arms.others] for arms in found] == [[[0]]] * 2
-    assert left_out == []  # seed 1 belongs to the first comparison, whose baseline lacks it
-    assert found[0].missing() == ["made seed 1: not there"]
-    other = write_run(tmp_path / "d/seed0", config={"model": {"backbone": "alexnet"}})
-    assert find_arms([*runs, other])[1] == ["d/seed0"]
-    with pytest.raises(UserError, match="same arm with seed 0"):
-        find_arms([*runs, write_run(tmp_path / "again/seed0", "none")])
-
-
-def test_each_lambda_is_an_arm(tmp_path):
-    off = write_run(tmp_path / "off/seed0")
-    small, large = (
-        write_run(tmp_path / name / "seed0", "simam", config={"model": {"e_lambda": e_lambda}, "name": name})
-        for name, e_lambda in (("small", 1e-5), ("large", 0.1))
-    )
-    # A sweep over lambda repeats the arm without attention, under another name: the same experiment.
-    again = write_run(tmp_path / "own/seed0", config={"model": {"e_lambda": 0.1}, "name": "own"})
-    (arms,), left_out = find_arms([off, small, large, again])
-    assert arms.baseline.runs == {0: off} and [arm.runs for arm in arms.others] == [{0: small}, {0: large}]
-    assert len({arm.title for arm in arms.others}) == 2
-    assert left_out == ["own/seed0, the same as made"]
-    # Where files lie and what computes makes no other experiment.
-    moved = write_run(tmp_path / "moved/seed1", "simam", 1, config={
-        "data": {"dataset": "shapes16", "image_size": 128, "root": "elsewhere", "num_workers": 0},
-        "model": {"fused": False, "e_lambda": 0.1}, "train": {"epochs": 3, "device": "cpu"}, "name": "large",
-    })  # fmt: skip
-    (arms,), _ = find_arms([off, large, moved])
-    assert list(arms.others[0].runs) == [0, 1]
-
-
-ARMS = ("none", "simam", {"name": "se", "reduction": 8}, "gate", "simam_unit")
-
-
-@pytest.fixture(scope="module")
-def five_arms(tmp_path_factory):
-    """Runs of five arms and five seeds; the last seed of one arm is not complete."""
-    folder, rng = tmp_path_factory.mktemp("arms"), np.random.default_rng(3)
-    difficulty = rng.random(90)
-    for seed in range(5):
-        for place, arm in enumerate(ARMS):
-            right = difficulty + rng.normal(0, 0.1, 90) + rng.normal(0, 0.02) < 0.6 + 0.03 * place
-            config = {"name": f"made-{place}", "model": {"attention": arm}}
-            write_run(folder / f"made-{place}" / f"seed{seed}", "none", seed, right, right, config=config)
-    find_runs(folder)[-1].result.unlink()
-    return find_runs(folder)
-
-
-def test_several_arms_have_one_baseline_and_intervals_that_hold_together(five_arms):
-    (comparison,) = compare(five_arms)["comparisons"]
-    assert comparison["baseline"]["title"] == "none" and comparison["confidence"] == pytest.approx(1 - 0.05 / 4)
-    assert [arm["title"] for arm in comparison["arms"]] == [
-        "SimAM", "SE (reduction 8)", "constant gate", "SimAM with unit mean",
-    ]  # fmt: skip
-    assert [arm["n"] for arm in comparison["arms"]] == [5, 5, 5, 4] and comparison["missing"] == [
-        "made-4 seed 4: not complete"
-    ]
-    se = comparison["arms"][1]
-    assert se["attention"] == {"name": "se", "reduction": 8}
-    difference = se["final"]["difference"]
-    half = (difference["t_interval"][1] - difference["t_interval"][0]) / 2
-    # t(1 - 0.05 / 8, 4) = 4.3147 from a table of t.
-    assert half == pytest.approx(4.3147 * difference["sd"] / np.sqrt(5), rel=1e-4)
-    alone = compare([run for run in five_arms if run.path.parent.name in ("made-0", "made-2")])["comparisons"][0]
-    assert alone["arms"][0]["final"]["difference"]["values"] == difference["values"]
-    both = [one["images_and_seeds_interval"] for one in (difference, alone["arms"][0]["final"]["difference"])]
-    assert both[0][0] < both[1][0] and both[1][1] < both[0][1]
-
-
-def test_text_and_figure_of_several_arms(five_arms, monkeypatch):
-    (comparison,) = compare(five_arms)["comparisons"]
-    text = comparison_text(comparison)
-    assert max(map(len, text.splitlines())) <= 100
-    said = " ".join(text.split())
-    for arm in comparison["arms"]:
-        assert arm["final"]["sentence"] in said and f"{arm['title']}: {arm['name']}, n = {arm['n']}" in said
-    assert "intervals of 95 % for all 4 arms together" in said
-    drawn = []
-    monkeypatch.setattr(reporting, "save_figure", lambda figure, path: drawn.append(figure))
-    plot_comparison([comparison], "unused.png")
-    seeds, final, best = drawn[0].subfigs[0].axes
-    assert [label.get_text() for label in seeds.get_yticklabels()] == [
-        "none",
-        *(a["title"] for a in comparison["arms"]),
-    ]
-    for panel, which in ((final, "final"), (best, "best")):
-        low, high = panel.containers[0][2][0].get_segments()[0][:, 0]
-        interval = comparison["arms"][0][which]["difference"]["t_interval"]
-        assert (low, high) == pytest.approx(tuple(100 * np.array(interval)))
-        assert len(panel.containers) == 2 * 3  # four seeds have no interval
-
-
-def test_looks_belong_to_titles():
-    titles = ["none", "SimAM", "SE", "ECA", "CBAM", "GCT", "SRM", "GC", "LCT", "SGE", "Triplet", "constant gate"]
-    looks = arm_looks(titles)
-    assert len({look["color"] for look in looks.values()}) == len({look["marker"] for look in looks.values()}) == 12
-    assert list(looks) == titles and arm_looks(titles[::-1]) == looks
-    pair = arm_looks(["none", "SimAM"])
-    assert pair["none"] == looks["none"] == arm_looks(["none", "SE"])["none"]
-
-
-def test_comparisons_of_before_there_were_arms_are_read():
-    """Every number that the committed comparisons of schema 1 have is the same in the present form."""
-    for path in sorted(RESULTS.glob("*/comparison.json")):
-        old = json.loads(path.read_text())
-        if old["schema"] != 1:
-            continue
-        experiments = {run.read_experiment().name: run.read_experiment() for run in find_runs(path.parent)}
-        new = present_comparison(old, experiments)
-        assert new["schema"] == 2 and not new["recomputable"]
-        for before, now in zip(old["comparisons"], new["comparisons"], strict=True):
-            (arm,) = now["arms"]
-            assert (now["baseline"]["name"], arm["name"]) == (before["off"], before["on"])
-            assert (arm["seeds"], arm["n"], now["title"]) == (before["seeds"], before["n"], before["title"])
-            for which in ("final", "best"):
-                assert arm[which]["baseline"] == before[which]["off"] and arm[which]["arm"] == before[which]["on"]
-                for key in ("values", "mean", "sd", "images_interval"):
-                    assert arm[which]["difference"][key] == before[which]["difference"][key]
-                for key in ("t_interval", "t_p", "images_and_seeds_interval"):
-                    kept = before[which]["difference"][key] if before["n"] >= 5 else None
-                    assert arm[which]["difference"][key] == kept
-    with pytest.raises(UserError, match="schema 3: this code reads 1 and 2"):
-        present_comparison({"schema": 3}, {})
-
-
-def test_any_arm_can_be_the_baseline(tmp_path):
-    runs = pair(tmp_path)
-    for name in ("SimAM", "simam", "made_simam"):
-        (comparison,) = compare(runs, name)["comparisons"]
-        (arm,) = comparison["arms"]
-        assert (comparison["baseline"]["title"], arm["name"]) == ("SimAM", "made")
-        assert arm["final"]["difference"]["mean"] == -0.25
-    assert "with SimAM on" not in arm["final"]["sentence"] and "than with SimAM" in arm["final"]["sentence"]
-    with pytest.raises(UserError, match="no arm is called 'se'; there are made, made_simam"):
-        compare(runs, "se")
-    assert compare(runs[1:])["comparisons"] == []  # no plain network
-
-
 def test_other_data_weights_or_images_are_refused(tmp_path):
     for number, (keys, words) in enumerate(
         [({"data": {"sha256": "cd" * 32}}, "different data .sha256"), ({"data": {"train_images": 31}}, "train_images")]
     ):
         with pytest.raises(UserError, match=words):
-            compare(pair(tmp_path / str(number), on_keys=keys))
-    off, on = pair(tmp_path / "weights")
+            compare(write_pair(tmp_path / str(number), on_keys=keys))
+    off, on = write_pair(tmp_path / "weights")
     on.result.write_text(json.dumps({**on.read_result(), "weights": {"sha256": "12"}}))
     with pytest.raises(UserError, match="different weights"):
         compare([off, on])
-    off, on = pair(tmp_path / "images")
+    off, on = write_pair(tmp_path / "images")
     arrays = dict(np.load(on.predictions))
     np.savez(on.predictions, **{**arrays, "sample_ids": arrays["sample_ids"][::-1]})
     with pytest.raises(UserError, match="different eval images"):
@@ -430,8 +275,10 @@ def test_other_data_weights_or_images_are_refused(tmp_path):
 
 def test_other_hardware_and_versions_are_warned_of(tmp_path):
     resumed = {"sessions": [{"after_step": 3, "cpu": "Another"}]}
-    runs = pair(tmp_path, 0, on_keys={"environment": {"threads": 2}}) + pair(tmp_path, 1)
-    runs += pair(tmp_path, 2, environment={"paddle": "2.6.2"}) + pair(tmp_path, 3, off_keys={"environment": resumed})
+    runs = write_pair(tmp_path, 0, on_keys={"environment": {"threads": 2}}) + write_pair(tmp_path, 1)
+    runs += write_pair(tmp_path, 2, environment={"paddle": "2.6.2"}) + write_pair(
+        tmp_path, 3, off_keys={"environment": resumed}
+    )
     comparison, _ = only(runs)
     warnings = dict(warning.split(" differs ") for warning in comparison["warnings"])
     assert set(warnings) == {"threads", "paddle", "cpu"}
@@ -443,7 +290,7 @@ def test_other_hardware_and_versions_are_warned_of(tmp_path):
 
 
 def test_predictions_that_do_not_agree_with_the_result_are_warned_of(tmp_path):
-    off, on = pair(tmp_path)
+    off, on = write_pair(tmp_path)
     result = on.read_result()
     on.result.write_text(json.dumps({**result, "final": {**result["final"], "eval_acc": 0.9}}))
     assert only([off, on])[0]["warnings"] == [
@@ -464,7 +311,7 @@ def test_predictions_that_do_not_agree_with_the_result_are_warned_of(tmp_path):
     ],
 )
 def test_damaged_predictions_are_refused(damage, tmp_path):
-    off, on = pair(tmp_path)
+    off, on = write_pair(tmp_path)
     damage(on.predictions)
     with pytest.raises(UserError, match="on/seed0/predictions.npz cannot be read"):
         compare([off, on])

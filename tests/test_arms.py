@@ -1,0 +1,158 @@
+"""The arms of a comparison: which runs they are, several against one baseline, and the comparisons of before."""
+
+import json
+
+import numpy as np
+import pytest
+from made_runs import write_pair, write_run
+
+from simam_repro.errors import UserError
+from simam_repro.evaluation.arms import find_arms
+from simam_repro.evaluation.comparison import compare
+from simam_repro.evaluation.older import present_comparison
+from simam_repro.reporting import comparison_figure as reporting
+from simam_repro.reporting import comparison_text, plot_comparison
+from simam_repro.reporting.results import RESULTS
+from simam_repro.reporting.style import arm_looks
+from simam_repro.runs import find_runs
+
+
+def test_arms_are_the_same_but_for_attention(tmp_path):
+    runs = write_pair(tmp_path / "a") + write_pair(tmp_path / "b", config={"optim": {"learning_rate": 0.5}})
+    lonely = write_run(tmp_path / "c/seed1", "simam", 1)
+    found, left_out = find_arms([*runs, lonely])
+    assert [[arms.seeds(arm) for arm in arms.others] for arms in found] == [[[0]]] * 2
+    assert left_out == []  # seed 1 belongs to the first comparison, whose baseline lacks it
+    assert found[0].missing() == ["made seed 1: not there"]
+    other = write_run(tmp_path / "d/seed0", config={"model": {"backbone": "alexnet"}})
+    assert find_arms([*runs, other])[1] == ["d/seed0"]
+    with pytest.raises(UserError, match="same arm with seed 0"):
+        find_arms([*runs, write_run(tmp_path / "again/seed0", "none")])
+
+
+def test_each_lambda_is_an_arm(tmp_path):
+    off = write_run(tmp_path / "off/seed0")
+    small, large = (
+        write_run(tmp_path / name / "seed0", "simam", config={"model": {"e_lambda": e_lambda}, "name": name})
+        for name, e_lambda in (("small", 1e-5), ("large", 0.1))
+    )
+    # A sweep over lambda repeats the arm without attention, under another name: the same experiment.
+    again = write_run(tmp_path / "own/seed0", config={"model": {"e_lambda": 0.1}, "name": "own"})
+    (arms,), left_out = find_arms([off, small, large, again])
+    assert arms.baseline.runs == {0: off} and [arm.runs for arm in arms.others] == [{0: small}, {0: large}]
+    assert len({arm.title for arm in arms.others}) == 2
+    assert left_out == ["own/seed0, the same as made"]
+    # Where files lie and what computes makes no other experiment.
+    moved = write_run(tmp_path / "moved/seed1", "simam", 1, config={
+        "data": {"dataset": "shapes16", "image_size": 128, "root": "elsewhere", "num_workers": 0},
+        "model": {"fused": False, "e_lambda": 0.1}, "train": {"epochs": 3, "device": "cpu"}, "name": "large",
+    })  # fmt: skip
+    (arms,), _ = find_arms([off, large, moved])
+    assert list(arms.others[0].runs) == [0, 1]
+
+
+ARMS = ("none", "simam", {"name": "se", "reduction": 8}, "gate", "simam_unit")
+
+
+@pytest.fixture(scope="module")
+def five_arms(tmp_path_factory):
+    """Runs of five arms and five seeds; the last seed of one arm is not complete."""
+    folder, rng = tmp_path_factory.mktemp("arms"), np.random.default_rng(3)
+    difficulty = rng.random(90)
+    for seed in range(5):
+        for place, arm in enumerate(ARMS):
+            right = difficulty + rng.normal(0, 0.1, 90) + rng.normal(0, 0.02) < 0.6 + 0.03 * place
+            config = {"name": f"made-{place}", "model": {"attention": arm}}
+            write_run(folder / f"made-{place}" / f"seed{seed}", "none", seed, right, right, config=config)
+    find_runs(folder)[-1].result.unlink()
+    return find_runs(folder)
+
+
+def test_several_arms_have_one_baseline_and_intervals_that_hold_together(five_arms):
+    (comparison,) = compare(five_arms)["comparisons"]
+    assert comparison["baseline"]["title"] == "none" and comparison["confidence"] == pytest.approx(1 - 0.05 / 4)
+    assert [arm["title"] for arm in comparison["arms"]] == [
+        "SimAM", "SE (reduction 8)", "constant gate", "SimAM with unit mean",
+    ]  # fmt: skip
+    assert [arm["n"] for arm in comparison["arms"]] == [5, 5, 5, 4] and comparison["missing"] == [
+        "made-4 seed 4: not complete"
+    ]
+    se = comparison["arms"][1]
+    assert se["attention"] == {"name": "se", "reduction": 8}
+    difference = se["final"]["difference"]
+    half = (difference["t_interval"][1] - difference["t_interval"][0]) / 2
+    # t(1 - 0.05 / 8, 4) = 4.3147 from a table of t.
+    assert half == pytest.approx(4.3147 * difference["sd"] / np.sqrt(5), rel=1e-4)
+    alone = compare([run for run in five_arms if run.path.parent.name in ("made-0", "made-2")])["comparisons"][0]
+    assert alone["arms"][0]["final"]["difference"]["values"] == difference["values"]
+    both = [one["images_and_seeds_interval"] for one in (difference, alone["arms"][0]["final"]["difference"])]
+    assert both[0][0] < both[1][0] and both[1][1] < both[0][1]
+
+
+def test_text_and_figure_of_several_arms(five_arms, monkeypatch):
+    (comparison,) = compare(five_arms)["comparisons"]
+    text = comparison_text(comparison)
+    assert max(map(len, text.splitlines())) <= 100
+    said = " ".join(text.split())
+    for arm in comparison["arms"]:
+        assert arm["final"]["sentence"] in said and f"{arm['title']}: {arm['name']}, n = {arm['n']}" in said
+    assert "intervals of 95 % for all 4 arms together" in said
+    drawn = []
+    monkeypatch.setattr(reporting, "save_figure", lambda figure, path: drawn.append(figure))
+    plot_comparison([comparison], "unused.png")
+    seeds, final, best = drawn[0].subfigs[0].axes
+    assert [label.get_text() for label in seeds.get_yticklabels()] == [
+        "none",
+        *(a["title"] for a in comparison["arms"]),
+    ]
+    for panel, which in ((final, "final"), (best, "best")):
+        low, high = panel.containers[0][2][0].get_segments()[0][:, 0]
+        interval = comparison["arms"][0][which]["difference"]["t_interval"]
+        assert (low, high) == pytest.approx(tuple(100 * np.array(interval)))
+        assert len(panel.containers) == 2 * 3  # four seeds have no interval
+
+
+def test_looks_belong_to_titles():
+    titles = ["none", "SimAM", "SE", "ECA", "CBAM", "GCT", "SRM", "GC", "LCT", "SGE", "Triplet", "constant gate"]
+    looks = arm_looks(titles)
+    assert len({look["color"] for look in looks.values()}) == len({look["marker"] for look in looks.values()}) == 12
+    assert list(looks) == titles and arm_looks(titles[::-1]) == looks
+    pair = arm_looks(["none", "SimAM"])
+    assert pair["none"] == looks["none"] == arm_looks(["none", "SE"])["none"]
+
+
+def test_comparisons_of_before_there_were_arms_are_read():
+    """Every number that the committed comparisons of schema 1 have is the same in the present form."""
+    for path in sorted(RESULTS.glob("*/comparison.json")):
+        old = json.loads(path.read_text())
+        if old["schema"] != 1:
+            continue
+        experiments = {run.read_experiment().name: run.read_experiment() for run in find_runs(path.parent)}
+        new = present_comparison(old, experiments)
+        assert new["schema"] == 2 and not new["recomputable"]
+        for before, now in zip(old["comparisons"], new["comparisons"], strict=True):
+            (arm,) = now["arms"]
+            assert (now["baseline"]["name"], arm["name"]) == (before["off"], before["on"])
+            assert (arm["seeds"], arm["n"], now["title"]) == (before["seeds"], before["n"], before["title"])
+            for which in ("final", "best"):
+                assert arm[which]["baseline"] == before[which]["off"] and arm[which]["arm"] == before[which]["on"]
+                for key in ("values", "mean", "sd", "images_interval"):
+                    assert arm[which]["difference"][key] == before[which]["difference"][key]
+                for key in ("t_interval", "t_p", "images_and_seeds_interval"):
+                    kept = before[which]["difference"][key] if before["n"] >= 5 else None
+                    assert arm[which]["difference"][key] == kept
+    with pytest.raises(UserError, match="schema 3: this code reads 1 and 2"):
+        present_comparison({"schema": 3}, {})
+
+
+def test_any_arm_can_be_the_baseline(tmp_path):
+    runs = write_pair(tmp_path)
+    for name in ("SimAM", "simam", "made_simam"):
+        (comparison,) = compare(runs, name)["comparisons"]
+        (arm,) = comparison["arms"]
+        assert (comparison["baseline"]["title"], arm["name"]) == ("SimAM", "made")
+        assert arm["final"]["difference"]["mean"] == -0.25
+    assert "with SimAM on" not in arm["final"]["sentence"] and "than with SimAM" in arm["final"]["sentence"]
+    with pytest.raises(UserError, match="no arm is called 'se'; there are made, made_simam"):
+        compare(runs, "se")
+    assert compare(runs[1:])["comparisons"] == []  # no plain network
