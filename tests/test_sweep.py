@@ -106,8 +106,8 @@ FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_sweep_is_valid_and_has_arms_and_a_target(path):
     comparisons = {}
-    for run in read_sweep(path, "x"):
-        comparisons.setdefault(json.dumps(run.experiment.recipe(ARM_KEYS)), []).append(run.experiment.model.attention)
+    for experiment in [one.experiment for one in read_sweep(path, "x")]:
+        comparisons.setdefault(json.dumps(experiment.recipe(ARM_KEYS)), []).append(experiment.model.attention)
     for attention in comparisons.values():
         assert attention[0].name == "none" and len(set(map(repr, attention))) == len(attention) > 1
     (target,) = re.findall(r"^# Run: +make (\S+)$", path.read_text(), re.MULTILINE)
