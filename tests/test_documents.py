@@ -38,6 +38,7 @@ ELSEWHERE = {
     "make visualdl": "test_visualdl_page.py",
     "make report": "test_report.py",
     "make gpu-check": "test_gpu_check.py",
+    "make publish RUN=runs/demo_towernet_simam/seed0": "test_publish.py",
     'pip install ".[cpu]"': "test_package.py",
     "pip install .": "test_package.py",
     "python scripts/sweep.py -c sweeps/cifar_alexnet.yaml --jobs auto": "test_sweep.py",
