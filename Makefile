@@ -90,8 +90,18 @@ cifar-alexnet:        ## AlexNet likewise
 cifar-resnet50:       ## ResNet50 likewise
 cifar-vgg19:          ## VGG19 likewise
 cifar-mobilenetv2:    ## MobileNetV2 likewise
-cifar-resnet20:       ## ResNet-20 by the SimAM paper's protocol; also -resnet56, -resnet110, -preresnet20, -preresnet56, -preresnet110
-cifar100-resnet20:    ## the same on CIFAR-100, also the other five
+cifar-resnet20:       ## ResNet-20 on CIFAR-10 by the SimAM paper's protocol
+cifar-resnet56:       ## ResNet-56 likewise
+cifar-resnet110:      ## ResNet-110 likewise
+cifar-preresnet20:    ## PreResNet-20 likewise
+cifar-preresnet56:    ## PreResNet-56 likewise
+cifar-preresnet110:   ## PreResNet-110 likewise
+cifar100-resnet20:    ## ResNet-20 on CIFAR-100 likewise
+cifar100-resnet56:    ## ResNet-56 on CIFAR-100 likewise
+cifar100-resnet110:   ## ResNet-110 on CIFAR-100 likewise
+cifar100-preresnet20: ## PreResNet-20 on CIFAR-100 likewise
+cifar100-preresnet56: ## PreResNet-56 on CIFAR-100 likewise
+cifar100-preresnet110:## PreResNet-110 on CIFAR-100 likewise
 $(EXPERIMENTS): $(READY)
 	$(call TRAIN,$(call config,$@,$(SUFFIX)))
 

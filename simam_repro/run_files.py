@@ -19,7 +19,7 @@ class FilePart(BaseModel):
 
 
 class DataEntry(FilePart):
-    """data.json, and `data` in result.json. Older runs have no class names."""
+    """data.json, and `data` in result.json. Older runs have no class names, and no digest of sizes."""
 
     name: str
     sha256: str
@@ -27,6 +27,14 @@ class DataEntry(FilePart):
     train_images: int
     eval_images: int
     class_names: list[str] = []
+    sizes_sha256: Optional[str] = None
+
+
+class InitialWeights(FilePart):
+    """initial_weights.json, and `weights` in result.json"""
+
+    path: str
+    sha256: str
 
 
 class _Scores(FilePart):

@@ -18,6 +18,7 @@ from simam_repro.run_files import (
     RESTORE,
     DataEntry,
     Environment,
+    InitialWeights,
     Record,
     Result,
     or_warn,
@@ -91,6 +92,12 @@ class RunFolder:
         self.exported = self.path / "exported"
         self.names = {path.name for path in vars(self).values() if path.parent == self.path}
 
+    @property
+    def trained(self) -> set[str]:
+        """Names that training alone writes, in the folder and in its checkpoints/."""
+        checkpoints = {path.name for path in (self.last, self.previous, self.best)}
+        return checkpoints | self.names - {self.exported.name, self.outcomes.name, self.figures.name}
+
     def owns(self, path: Path) -> bool:
         """Whether a path in the folder is of the run: what --overwrite may remove."""
         measured = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in MEASURED)
@@ -129,18 +136,20 @@ class RunFolder:
 
         What shapes no number may differ, and `train.epochs` may be more where the schedule does not depend on it.
         """
-        began = self.read_experiment()
-        differing = began.differing_keys(experiment)
-        if "train.epochs" in differing and experiment.train.epochs > began.train.epochs:
-            if is_endless(experiment.optim.schedule):
-                differing.remove("train.epochs")
-            elif len(differing) == 1:
-                raise UserError(self._on_longer_training(began, experiment))
+        began, differing = self.read_experiment(), self.blocking_keys(experiment)
+        if differing == ["train.epochs"] and experiment.train.epochs > began.train.epochs:
+            raise UserError(self._on_longer_training(began, experiment))
         if differing:
             raise UserError(
                 f"{self.path} was started with another config: {', '.join(differing)} differ; "
                 f"repeat its overrides, or use another --run-dir"
             )
+
+    def blocking_keys(self, experiment: Experiment) -> list[str]:
+        """The keys for which the run may not go on as `experiment`, see `check_experiment`."""
+        differing = self.read_experiment().differing_keys(experiment)
+        endless = is_endless(experiment.optim.schedule) and self.is_longer(experiment)
+        return [key for key in differing if not (endless and key == "train.epochs")]
 
     def _on_longer_training(self, began: Experiment, wanted: Experiment) -> str:
         weights = os.path.relpath(self.last / "weights.safetensors", PROJECT_ROOT)
@@ -178,10 +187,14 @@ class RunFolder:
             return or_warn(lambda: read_checked(self.data, DataEntry), None)
         if not self.complete:
             return None
-        return {key: self.read_result()["data"].get(key) for key in ("name", "sha256", "stand_in", "class_names")}
+        keys = ("name", "sha256", "sizes_sha256", "stand_in", "class_names")
+        return {key: self.read_result()["data"].get(key) for key in keys}
 
     def read_result(self) -> dict:
         return read_checked(self._need(self.result), Result)
+
+    def read_initial_weights(self) -> dict:
+        return read_checked(self._need(self.initial_weights), InitialWeights)
 
     def read_environment(self) -> dict:
         return read_checked(self._need(self.environment), Environment)
@@ -233,6 +246,8 @@ def data_differences(before: dict, now: dict) -> list[str]:
         told.append(
             f"the images of {now['name']} are others (sha256 {before['sha256'][:12]}, now {now['sha256'][:12]}{images})"
         )
+    elif len({data.get("sizes_sha256") for data in (before, now)} - {None}) == 2:
+        told.append(f"image files of {now['name']} have the same names and other sizes")
     return told
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from simam_repro.errors import RunError, UserError
 
 _CHUNK = 1 << 20
+_ABANDONED_S = 3600
 # The errors of a disk that fails, and those of a path that may not or cannot be used.
 _FAILS = {
     errno.ENOSPC: "no space left", errno.EDQUOT: "quota exceeded", errno.EFBIG: "file size limit reached",
@@ -36,10 +38,18 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and ".tmp" in path.name
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what writers that were killed left in `folder` and the folders in it."""
+def remove_temporaries(folder: Path, own: set[str]) -> None:
+    """Remove what writers that were killed left in `folder` and the folders in it.
+
+    Args:
+        own: names that nobody but the caller writes. What is written for others may be alive, and goes when nobody
+            has touched it for an hour.
+    """
     for path in [*folder.glob(".*.tmp*"), *folder.glob("*/.*.tmp*")]:
-        _remove(path)
+        with suppress(FileNotFoundError):  # it has its name now
+            written_for = path.name[1:].partition(".tmp")[0].rpartition(".")[0]
+            if written_for in own or time.time() - path.lstat().st_mtime > _ABANDONED_S:
+                _remove(path)
 
 
 def remove_leftovers(path: Path) -> None:
@@ -198,6 +208,11 @@ def disk_error(error: Exception, place, advice: str) -> Exception | None:
 def _shown(path) -> str:
     text = str(path)
     return text if len(text) <= 200 else f"{text[:80]}...{text[-80:]} ({len(text)} characters)"
+
+
+def disk_fails(error: Exception) -> bool:
+    """Whether the disk is full or fails, other than a path that cannot be used."""
+    return isinstance(disk_error(error, None, ""), RunError)
 
 
 @contextmanager

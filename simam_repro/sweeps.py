@@ -117,6 +117,11 @@ class SweepRun:
         """As in the table and the log's file name."""
         return f"{self.experiment.name}-seed{self.experiment.seed}"
 
+    @property
+    def finished(self) -> bool:
+        """With all of its epochs, which may have become more since it began."""
+        return self.folder.finished and not self.folder.is_longer(self.experiment)
+
 
 def read_sweep(path, folder, overrides=(), smoke_test: bool = False) -> list[SweepRun]:
     """The runs that a sweep file stands for: seeds outermost, the arms of a comparison side by side.
@@ -150,7 +155,7 @@ def read_sweep(path, folder, overrides=(), smoke_test: bool = False) -> list[Swe
 def check_started(runs: list[SweepRun]) -> None:
     """Raises UserError when a run that has begun already was another experiment than the sweep's."""
     for run in runs:
-        differing = run.folder.read_experiment().differing_keys(run.experiment) if run.folder.started else []
+        differing = run.folder.blocking_keys(run.experiment) if run.folder.started else []
         if differing:
             raise UserError(
                 f"{run.folder.path} was started with another config: {', '.join(differing)} differ; "

@@ -11,8 +11,9 @@ from simam_repro.cli.commands import train as train_command
 from simam_repro.errors import UserError
 from simam_repro.evaluation import load_trained
 from simam_repro.optimizers import SCHEDULES, is_endless
-from simam_repro.runs import RunFolder
+from simam_repro.runs import RUN_FIGURES, RunFolder
 from simam_repro.storage import read_json, write_json
+from simam_repro.sweeps import SweepRun, check_started
 from simam_repro.training import fit
 from simam_repro.training.checkpoints import WEIGHTS, epoch_of
 from simam_repro.training.optim import build_schedule
@@ -190,6 +191,36 @@ def test_a_best_that_is_lost_is_chosen_anew_and_said(root, unfinished, capsys):
     assert result["best"]["epoch"] in (2, 3) and result["best"]["chosen_after_epoch"] == 1
     assert epoch_of(unfinished.best) == result["best"]["epoch"]
     load_trained(unfinished.path, device="cpu")
+
+
+def test_a_sweep_with_more_epochs_goes_on_where_the_schedule_has_no_end(root, two_epochs):
+    def sweep_run(optim, epochs):
+        return SweepRun(experiment(root, optim, epochs=epochs), "photos.yaml", (), two_epochs)
+
+    for epochs in (2, 3):
+        check_started([sweep_run(CONSTANT, epochs)])
+    with pytest.raises(UserError, match="train.epochs differ"):
+        check_started([sweep_run(CONSTANT, 1)])
+    with pytest.raises(UserError, match="optim.schedule"):
+        check_started([sweep_run({**CONSTANT, "schedule": "cosine"}, 3)])
+
+
+def test_a_run_of_a_sweep_is_finished_with_all_of_its_epochs(root, two_epochs, tmp_path):
+    run = RunFolder(shutil.copytree(two_epochs.path, tmp_path / "run"))
+    for name in RUN_FIGURES:
+        run.figures.mkdir(exist_ok=True)
+        (run.figures / name).touch()
+    told = [SweepRun(experiment(root, CONSTANT, epochs=epochs), "photos.yaml", (), run).finished for epochs in (2, 3)]
+    assert told == [True, False]
+
+
+def test_a_damaged_list_of_weights_costs_no_result(root, two_epochs, unfinished, capsys):
+    config = experiment(root, CONSTANT, epochs=2)
+    weights = config.model.model_copy(update={"weights": str(two_epochs.last / WEIGHTS)})
+    unfinished.config.write_text(config.model_copy(update={"model": weights}).to_yaml())
+    unfinished.initial_weights.write_text('{"path": "x')
+    assert fit(unfinished.read_experiment(), unfinished.path, resume=True)["weights"] is None
+    assert "initial_weights.json" in capsys.readouterr().err and unfinished.complete
 
 
 def test_foreign_files_disturb_no_resume(root, two_epochs, unfinished):

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 
 from simam_repro import cli
 from simam_repro.cli.commands import evaluate, export, plot_curves, predict
-from simam_repro.config import Model
+from simam_repro.config import Data, Model
+from simam_repro.data import prepare_data
 from simam_repro.errors import RunError, UserError
 from simam_repro.evaluation.export import export as export_network
 from simam_repro.models import build_model
@@ -87,6 +88,15 @@ def test_a_path_that_is_too_long_is_refused(command, arguments, capsys, monkeypa
     monkeypatch.setattr(sys, "argv", ["command", *arguments])
     code, told = ended(command.main, capsys)
     assert code == 2 and "name is too long" in told and told.count("\n") == 1 and len(told) < 400
+
+
+def test_a_full_disk_while_data_is_prepared_is_no_wrong_input(caltech_archive, tmp_path, capsys):
+    def main():
+        with files_of_at_most(100):
+            prepare_data(Data(root=str(tmp_path), allow_miniature=True), [caltech_archive.parent], progress=False)
+
+    code, told = ended(main, capsys)
+    assert code == 1 and "cannot be written: file size limit" in told and not list(tmp_path.iterdir())
 
 
 def test_writers_name_the_file_that_was_asked_for(tmp_path):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import paddle
 import pytest
 from commands import ROOT, run
 
-from simam_repro import ops
+from simam_repro import locks, ops
 from simam_repro.config import Model
 from simam_repro.models import SimAM, build_model, simam
 from simam_repro.models.conv import Conv2D
@@ -272,14 +273,29 @@ def attempt(cache, *arguments, env=None):
 
 
 def test_processes_that_build_at_once_share_the_result(fused, tmp_path):
-    import concurrent.futures
-
-    with concurrent.futures.ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda _: attempt(tmp_path), range(3)))
     assert [done.stdout for done in results] == ["loaded True\n"] * 3
     assert sum("SimAM: compiling" in done.stderr for done in results) == 1
     assert len(list(tmp_path.rglob("*.so"))) == 1
     assert not list(tmp_path.rglob("tmp*"))
+
+
+def test_a_long_wait_for_another_compile_is_said(fused, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(locks, "WORD_AFTER_S", 0)
+    library = tmp_path / ops.build._key(paddle.__version__) / "simam_ops.so"
+
+    def told() -> str:
+        said = ""
+        while "waiting" not in said:
+            said += capfd.readouterr().err
+        return said
+
+    with ThreadPoolExecutor() as pool, locks.sole_writer(library):
+        waiting = pool.submit(ops.build.build, tmp_path, paddle.__version__)
+        assert f"waiting for process {os.getpid()} on" in told()
+        library.write_bytes(b"made by the other")
+    assert waiting.result() == library and library.read_bytes() == b"made by the other"
 
 
 def one_line_about(done, *words) -> None:

@@ -227,6 +227,12 @@ def test_time_and_machine_of_all_sessions_are_kept(tmp_path, monkeypatch):
     assert session["after_step"] == 4 and session["cpu"] != "another processor" and "python" not in session
 
 
+def as_in_a_terminal():
+    """Whoever started pytest (nohup, a shell's &) may have had signals ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def started(tmp_path):
     """A command that trains for long, started; it has a checkpoint."""
@@ -234,7 +240,7 @@ def started(tmp_path):
     command = [sys.executable, "scripts/train.py", *options]
     process = subprocess.Popen(
         command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=as_in_a_terminal,
     )  # fmt: skip
     folder = RunFolder(tmp_path / "run")
     for _ in range(600):

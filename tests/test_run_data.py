@@ -13,7 +13,7 @@ from simam_repro.errors import UserError
 from simam_repro.evaluation import evaluate, load_trained, other_eval_set
 from simam_repro.reporting import write_evaluation, write_figures
 from simam_repro.runs import RUN_FIGURES, RunFolder, data_differences
-from simam_repro.storage import read_json
+from simam_repro.storage import read_json, write_json
 from simam_repro.training import fit
 
 
@@ -46,10 +46,16 @@ def add_image(photos):
     write_image(photos / "owl" / "more.png", COLOURS["owl"], 9)
 
 
+def replace_image(photos):
+    """As an upscaler does: other pixels under the same name."""
+    Image.open(photos / "owl" / "0.png").resize((64, 64)).save(photos / "owl" / "0.png")
+
+
 CHANGES = {
     "renamed": (rename, "class dog is gone; class Dog is new"),
     "added": (add_class, "class emu is new"),
     "images": (add_image, r"images of photos are others .*12 \+ 6 images, now 13 \+ 6"),
+    "pixels": (replace_image, "image files of photos have the same names and other sizes"),
 }
 
 
@@ -97,6 +103,18 @@ def test_an_older_run_has_its_data_in_its_result(photos):
     run.result.unlink()
     fit(run.read_experiment(), run.path, resume=True)
     assert "Dog" in run.read_data()["class_names"]
+
+
+def test_a_run_that_knows_no_sizes_goes_on_with_its_names(photos):
+    run, folder = photos
+    for file in (run.data, run.result):
+        content = read_json(file)
+        (content if file == run.data else content["data"]).pop("sizes_sha256")
+        write_json(file, content)
+    replace_image(folder)
+    assert evaluate(load_trained(run.path, device="cpu"), budget_s=0)["images"] == 6
+    run.data.unlink()
+    assert evaluate(load_trained(run.path, device="cpu"), budget_s=0)["images"] == 6
 
 
 def test_a_cut_data_file_is_told_and_written_anew(photos, capsys):

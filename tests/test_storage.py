@@ -1,8 +1,17 @@
 import os
+import time
 
 import pytest
 
-from simam_repro.storage import atomic_folder, atomic_path, read_json, remove_leftovers, write_json, write_text
+from simam_repro.storage import (
+    atomic_folder,
+    atomic_path,
+    read_json,
+    remove_leftovers,
+    remove_temporaries,
+    write_json,
+    write_text,
+)  # fmt: skip
 
 
 class Interrupted(Exception):
@@ -134,3 +143,16 @@ def test_leftovers_are_those_of_the_path_and_of_no_other(tmp_path):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path / "a[1].npy")
     assert names(tmp_path) == sorted(others)
+
+
+def test_what_another_command_may_be_writing_stays_until_it_is_old(tmp_path):
+    with atomic_path(tmp_path / "evaluation.json") as alive:
+        alive.write_text("half")
+        (tmp_path / "checkpoints" / ".last.0123abcd.tmp").mkdir(parents=True)
+        old = tmp_path / ".robustness.json.0123abcd.tmp.json"
+        old.touch()
+        os.utime(old, (time.time() - 7200,) * 2)
+        (tmp_path / ".result.json.0123abcd.tmp.json").touch()
+        remove_temporaries(tmp_path, {"result.json", "last"})
+        assert names(tmp_path) == sorted([alive.name, "checkpoints"]) and not names(tmp_path / "checkpoints")
+    assert (tmp_path / "evaluation.json").read_text() == "half"

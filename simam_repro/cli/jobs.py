@@ -29,7 +29,7 @@ class Job:
 
     def __init__(self, run: SweepRun, log: Path):
         self.run, self.log = run, log
-        self.state = COMPLETE if run.folder.finished else WAITING
+        self.state = COMPLETE if run.finished else WAITING
         self.records: list[dict] = []
         self.code: int | None = None
         self.process: subprocess.Popen | None = None
@@ -71,7 +71,7 @@ class Job:
     def may_start(self) -> bool:
         """Whether no other process works on it (one of a killed sweep may), nor has completed it meanwhile."""
         self.read_records()
-        self.state = IN_USE if holder(self.run.folder.path) else COMPLETE if self.run.folder.finished else WAITING
+        self.state = IN_USE if holder(self.run.folder.path) else COMPLETE if self.run.finished else WAITING
         return self.state == WAITING
 
     def start(self, command: list[str], environment: dict) -> None:
@@ -101,7 +101,7 @@ class Job:
         """Wait for the end of its process, which has been told to stop."""
         self.process.wait()
         self.read_records()
-        self.state = COMPLETE if self.run.folder.finished else WAITING
+        self.state = COMPLETE if self.run.finished else WAITING
 
 
 def train_command(run: SweepRun, smoke: bool) -> list[str]:

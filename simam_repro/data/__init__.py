@@ -8,6 +8,7 @@ from simam_repro.data import sets
 from simam_repro.data.archives import archive_folders as default_archive_folders
 from simam_repro.data.prepared import PreparedData
 from simam_repro.errors import UserError, printable
+from simam_repro.storage import disk_fails
 
 
 def __getattr__(name: str):
@@ -36,7 +37,8 @@ def prepare_data(config: Data, archive_folders=None, warn=_print_warning, progre
     go to `warn`.
 
     Raises:
-        UserError: no archive, or one whose contents do not pass.
+        UserError: no archive, one whose contents do not pass, or a folder that cannot be written.
+        OSError: the disk is full, or fails.
     """
     root = PROJECT_ROOT / config.root
     more = default_archive_folders() if archive_folders is None else map(Path, archive_folders)
@@ -44,6 +46,8 @@ def prepare_data(config: Data, archive_folders=None, warn=_print_warning, progre
     try:
         return sets.load(config.dataset).prepare(config, root, folders, warn, progress)
     except OSError as error:
+        if disk_fails(error):
+            raise
         raise UserError(
             f"{config.dataset} cannot be prepared in data.root: {root} ({error}); name a folder that can be written"
         ) from None

@@ -24,7 +24,7 @@ from simam_repro.config import PROJECT_ROOT
 from simam_repro.data.zip_names import decoded_names
 from simam_repro.errors import UserError
 from simam_repro.locks import sole_writer
-from simam_repro.storage import atomic_path, checksum, remove_leftovers
+from simam_repro.storage import atomic_path, checksum, disk_fails, remove_leftovers
 
 # Far above the official archives (9,146 files and 131 MB; 8 files and 186 MB), far below a full disk.
 MAX_MEMBERS = 200_000
@@ -107,6 +107,8 @@ def locate(source: Source, folders, progress: bool = True) -> Path:
                 _download(source, target, progress)
         return target
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        if disk_fails(error):
+            raise
         looked = "\n".join(f"  {folder}" for folder in folders)
         raise UserError(
             f"{source.title} is not here and could not be downloaded ({error}).\n"

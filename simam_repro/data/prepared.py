@@ -188,6 +188,7 @@ class PreparedData:
         stand_in: the data is not what the name in a paper means.
         skipped: names of damaged images that were left out.
         left_out: what else the folder or the archive holds, see `LeftOut.describe`; empty where nobody has counted.
+        sizes_sha256: of the sizes of the image files, where `sha256` is of their names only.
     """
 
     name: str
@@ -198,12 +199,14 @@ class PreparedData:
     eval: Split
     skipped: tuple[str, ...] = ()
     left_out: dict = field(default_factory=dict)
+    sizes_sha256: str | None = None
 
     def describe(self) -> dict:
         """The `data` entry of result.json."""
         return {
             "name": self.name,
             "sha256": self.sha256,
+            **({"sizes_sha256": self.sizes_sha256} if self.sizes_sha256 else {}),
             "stand_in": self.stand_in,
             "classes": len(self.classes),
             "train_images": len(self.train),

@@ -16,8 +16,6 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
 NAME = "simam_ops"
 SOURCE = Path(__file__).with_name(f"{NAME}.cc")
 HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "planes.h", "convolution.h", "pooling.h")]
@@ -39,6 +37,10 @@ def build(cache: Path, paddle_version: str) -> Path:
     Raises:
         BuildError: no compiler, a folder that cannot be written, or a failed build.
     """
+    # Not there where this is run as a program.
+    from simam_repro.errors import UserError
+    from simam_repro.locks import sole_writer
+
     folder = cache / _key(paddle_version)
     library, log = folder / f"{NAME}.so", folder / "build.log"
     if library.is_file():
@@ -47,10 +49,10 @@ def build(cache: Path, paddle_version: str) -> Path:
         raise BuildError(f"it needs Linux and {COMPILER}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
+        with sole_writer(library):
             if not library.is_file() and not log.is_file():
                 _compile(folder, library, log)
-    except OSError as error:
+    except (OSError, UserError) as error:
         raise BuildError(str(error)) from None
     if not library.is_file():
         raise BuildError(f"the build failed; see {log}, and remove it to try again")

@@ -13,12 +13,12 @@ from simam_repro.device import out_of_memory_explained, select_device
 from simam_repro.errors import printable
 from simam_repro.locks import locked
 from simam_repro.models import build_model, count_parameters, predict_logits, start_from, weights_file
+from simam_repro.run_files import or_warn
 from simam_repro.runs import RunFolder
 from simam_repro.storage import (
     atomic_path,
     checksum,
     disk_explained,
-    read_json,
     write_json,
 )  # fmt: skip
 from simam_repro.training.amp import check_amp, loss_scaler, use_amp
@@ -137,7 +137,7 @@ def _fit(
     scores = _write_predictions(run, network, loaders, ranks)
     result = _summarise(experiment, network, data, recorder, device, scores)
     result["hardware"], result["versions"] = hardware(environment), versions(environment)
-    result["weights"] = read_json(run.initial_weights) if experiment.model.weights else None
+    result["weights"] = or_warn(run.read_initial_weights, None) if experiment.model.weights else None
     if ranks.first:
         write_json(run.result, result)
     return result

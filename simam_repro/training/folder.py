@@ -33,7 +33,7 @@ def continue_folder(experiment: Experiment, run: RunFolder, data: dict, recorder
     Returns:
         The keys of the config that are others from now on: {key: {"from": value, "to": value}}.
     """
-    remove_temporaries(run.path)
+    remove_temporaries(run.path, run.trained)
     if run.complete:
         _set_result_aside(run)
     recorder.write_metrics()

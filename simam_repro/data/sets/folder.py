@@ -27,8 +27,8 @@ LAYOUT = "it needs train/<class>/ and eval/<class>/ with images, or <class>/ wit
 
 
 def prepare(config, root: Path, archive_folders, warn, progress: bool) -> PreparedData:
-    """The images below `config.folder`, in folders below a class's too. `sha256` is of the list of names, not of the
-    images."""
+    """The images below `config.folder`, in folders below a class's too. `sha256` is of the list of names, and
+    `sizes_sha256` of the sizes of the files, not of what is in them."""
     folder = PROJECT_ROOT / config.folder
     if not folder.is_dir():
         raise UserError(f"data.folder: {folder} is not a folder; {LAYOUT}")
@@ -42,8 +42,20 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
         classes, train, evaluation = listing.splits(frozenset(damaged))
     digest = hashlib.sha256("\n".join([*train.ids, "", *evaluation.ids]).encode()).hexdigest()
     return PreparedData(
-        readable(folder.name), digest, False, classes, train, evaluation, tuple(damaged), listing.left_out.describe()
-    )
+        readable(folder.name), digest, False, classes, train, evaluation, tuple(damaged), listing.left_out.describe(),
+        _sizes_digest(folder, (train, evaluation)),
+    )  # fmt: skip
+
+
+def _sizes_digest(folder: Path, splits: tuple[Split, ...]) -> str:
+    # Beside that of the names and not in it: a run that an older version began knows the names only.
+    digest = hashlib.sha256()
+    for name in (name for split in splits for name in split.images.names):
+        try:
+            digest.update(f"{(folder / name).stat().st_size}\n".encode())
+        except OSError as error:
+            raise UserError(f"{folder / name} cannot be read ({error.strerror}); put it back, or try again") from None
+    return digest.hexdigest()
 
 
 def check_images(data: PreparedData, progress: bool = True) -> None:
