@@ -70,7 +70,7 @@ def test_a_backbone_is_added(save, monkeypatch, tmp_path, capsys, miniature_data
     summary, simam, plain, maps = page.commands
     page.run(summary, monkeypatch)
     text = capsys.readouterr().out
-    assert "parameters   5,514 with 10 classes" in text and text.count("SimAM") == 2
+    assert "parameters   5,514 with 10 classes" in text and text.count(".attention  SimAM") == 2
     data, environment = miniature_data
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
