@@ -260,7 +260,7 @@ def test_a_sweep_leaves_complete_runs_logs_and_a_comparison(swept):
         assert RunFolder(path).finished and result["epochs"] == 1 and result["data"]["train_images"] == 8
         assert read_json(path / "environment.json")["threads"] == int(threads)
         log = (folder / "logs" / f"{name}-seed0.log").read_text()
-        assert "__main__.py train -c configs/" in log and "epoch   1/1" in log
+        assert "__main__.py train -c configs/" in log and "epoch 1/1" in log
         assert f"{name}-seed0: running\n" in told
         assert f"{name}-seed0: complete, final eval accuracy {result['final']['eval_acc']:.2%}" in told
     assert (folder / "comparison.png").is_file() and "comparison.png" in told
