@@ -85,6 +85,7 @@ caltech-alexnet:      ## AlexNet likewise
 caltech-resnet50:     ## ResNet50 likewise
 caltech-vgg19:        ## VGG19 likewise
 caltech-mobilenetv2:  ## MobileNetV2 likewise
+demo-towernet:        ## TowerNet with SimAM on the embedded data set (same variables)
 cifar-towernet:       ## TowerNet with SimAM on CIFAR-10 (same variables)
 cifar-alexnet:        ## AlexNet likewise
 cifar-resnet50:       ## ResNet50 likewise

@@ -15,12 +15,7 @@ from simam_repro.locks import locked
 from simam_repro.models import build_model, count_parameters, predict_logits, start_from, weights_file
 from simam_repro.run_files import or_warn
 from simam_repro.runs import RunFolder
-from simam_repro.storage import (
-    atomic_path,
-    checksum,
-    disk_explained,
-    write_json,
-)  # fmt: skip
+from simam_repro.storage import atomic_path, checksum, disk_explained, write_json
 from simam_repro.training.amp import check_amp, loss_scaler, use_amp
 from simam_repro.training.callbacks import Checkpoints, Terminal
 from simam_repro.training.checkpoints import load_newest, load_weights
