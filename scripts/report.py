@@ -1,4 +1,4 @@
-"""Build results/report.html from results/ and benchmarks/results/, and the table of the READMEs from the same.
+"""Build results/report.html from results/ and benchmarks/results/; from the same, what the READMEs say and show.
 
 With --recompute, first every comparison.json whose runs' outcomes were kept is computed from them again.
 """
@@ -25,9 +25,10 @@ def main():
     arguments = parser.parse_args()
 
     from simam_repro.errors import UserError
+    from simam_repro.reporting.first_screen import FIGURE, plot_effects
     from simam_repro.reporting.readme import update_readme
     from simam_repro.reporting.report import write_report
-    from simam_repro.reporting.results import recompute
+    from simam_repro.reporting.results import read_sweeps, recompute
 
     if not arguments.results.is_dir():
         raise UserError(f"{arguments.results} is no folder of results")
@@ -36,10 +37,13 @@ def main():
             print(f"{cli.relative(folder)}: {'computed from outcomes' if done else 'not recomputable, kept as it is'}")
     output = arguments.output or arguments.results / "report.html"
     write_report(output, arguments.results)
+    plot_effects(read_sweeps(arguments.results), arguments.results / FIGURE)
     readmes = arguments.readme or sorted(PROJECT_ROOT.glob("README*.md"))
     for readme in readmes:
         update_readme(readme, arguments.results)
-    print(f"{cli.relative(output)}; the table of {', '.join(str(cli.relative(readme)) for readme in readmes)}")
+    print(
+        f"{cli.relative(output)}; answer and table of {', '.join(str(cli.relative(readme)) for readme in readmes)}"
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,16 @@ from simam_repro.config import PROJECT_ROOT
 from simam_repro.errors import UserError
 from simam_repro.evaluation.comparison import compare
 from simam_repro.evaluation.wording import rows_of
-from simam_repro.reporting.readme import BEGIN, END, results_table, update_readme, with_table
+from simam_repro.reporting.readme import (
+    ANSWER,
+    BEGIN,
+    END,
+    language_of,
+    renewed,
+    results_table,
+    update_readme,
+    with_block,
+)
 from simam_repro.reporting.report import answer, recipe_rows, write_report
 from simam_repro.reporting.results import read_sweeps
 from simam_repro.storage import write_json
@@ -126,21 +135,31 @@ def test_recipes_are_compared_at_the_same_seed_and_scale(tmp_path):
 
 
 def test_table_has_a_line_for_each_comparison(results):
-    lines = results_table(results).splitlines()
-    assert lines[4] == "" and lines[5].startswith("A processor, 1 thread(s) a run; Paddle 3.3.1")
-    assert "| SimAM | 5 |" in lines[2] and " to " in lines[2] and re.search(r"\| [01]\.\d{3} \|$", lines[2])
-    assert lines[3].endswith("| none | none | none |") and "±" not in lines[3]
-    assert "both intervals" in lines[6] and "adjusted for the table's 1 rows" in lines[7] and len(lines) == 8
+    shown, notes, folded = re.split(r"\n\n(?=A processor|<details)", results_table(results))
+    (head, _, row), (_, _, small) = shown.splitlines(), [line for line in folded.splitlines() if line.startswith("|")]
+    assert head.startswith("| what |") and "| SimAM | 5 |" in row and " to " in row
+    assert re.search(r"\| [01]\.\d{3} \|$", row)
+    assert small.endswith("| none | none | none |") and "±" not in small and "no conclusion" in folded
+    first, rule, holm = notes.splitlines()
+    assert first.startswith("A processor, 1 thread(s) a run; Paddle 3.3.1") and "both intervals" in rule
+    assert "adjusted for the table's 1 rows" in holm
+
+
+def test_the_chinese_table_has_the_numbers_of_the_english_one(results):
+    tables = [results_table(results, language) for language in ("en", "zh")]
+    numbers = [re.findall(r"[-+]?\d+\.\d+", "".join(re.findall(r"^\|.*", table, re.MULTILINE))) for table in tables]
+    assert numbers[0] == numbers[1] and "置信区间" in tables[1]
 
 
 def test_readme_keeps_its_other_lines(tmp_path, results):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nmiddle\n{ANSWER[0]}\n{ANSWER[1]}\nafter\n")
     update_readme(readme, results)
     text = readme.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n| what |") and text.endswith(f"{END}\nafter\n") and "old" not in text
+    assert text.startswith(f"before\n{BEGIN}\n| what |") and text.endswith(f"{ANSWER[1]}\nafter\n")
+    assert "old" not in text and "\nmiddle\n" in text and "The answer so far" in text
     with pytest.raises(UserError, match="lost the lines"):
-        with_table("no markers", "table")
+        with_block("no markers", "table", (BEGIN, END))
 
 
 def test_names_of_any_letters_leave_the_table_whole(tmp_path):
@@ -153,13 +172,13 @@ def test_names_of_any_letters_leave_the_table_whole(tmp_path):
         "cats&#124;dogs &lt;b&gt; &#91;x&#93; $1 &lt;!-- end" in rows[2]
         and "](results/my%20%28odd%29%20sweep)" in rows[2]
     )
-    assert with_table(with_table(f"{BEGIN}\n{END}", table), "new") == f"{BEGIN}\nnew\n{END}"
+    assert with_block(with_block(f"{BEGIN}\n{END}", table, (BEGIN, END)), "new", (BEGIN, END)) == f"{BEGIN}\nnew\n{END}"
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
-def test_the_tables_of_the_readmes_are_not_stale(readme):
+def test_what_the_readmes_say_is_not_stale(readme):
     text = readme.read_text(encoding="utf-8")
-    assert with_table(text, results_table()) == text, "run make report"
+    assert renewed(text, PROJECT_ROOT / "results", language_of(readme)) == text, "run make report"
 
 
 def test_the_committed_report_is_not_stale(tmp_path):
@@ -212,7 +231,7 @@ def test_robustness_of_whatever_was_measured(tmp_path, parts):
 
 def test_command(tmp_path, results):
     readme = tmp_path / "README.md"
-    readme.write_text(f"{BEGIN}\n{END}\n")
+    readme.write_text("\n".join([BEGIN, END, *ANSWER]) + "\n")
     command = [sys.executable, PROJECT_ROOT / "scripts/report.py", "--readme", readme, "--output", tmp_path / "r.html"]
     done = subprocess.run([*command, "--results", results], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

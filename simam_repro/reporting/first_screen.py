@@ -99,7 +99,7 @@ def _attacks(sweeps: list[Sweep]) -> dict[str, list[tuple[str, dict]]]:
     return found
 
 
-def _chinese_title(title: str) -> str:
+def chinese_title(title: str) -> str:
     for pattern, words in (
         (r" at (\d+) pixels", r"，\1 像素"),
         (r", ([\d,]+) training images", r"，\1 张训练图像"),
@@ -132,7 +132,7 @@ TEXTS = {
     "zh": {
         "nothing": "目前还没有在真实数据上、种子数足够的测量结果。",
         "head": "目前的答案",
-        "title": _chinese_title,
+        "title": chinese_title,
         "effect": "{}：准确率 **{} 个百分点**（95% 置信区间：只考虑种子 {}，同时考虑图像和种子 {}）：{}。",
         SHOWN: "结论成立，按对比个数校正后仍成立",
         NOT_AFTER_HOLM: "两个置信区间都不含 0，但按对比个数校正后不成立",
