@@ -1,4 +1,4 @@
-"""Where a trained network with SimAM looks: weight maps of its SimAM layers, and Grad-CAM without and with SimAM."""
+"""Where trained networks look: weight maps of their attention layers, and Grad-CAM of all arms."""
 
 import _checkout
 

@@ -1,4 +1,4 @@
-"""Compare runs without and with SimAM: statistics over the pairs' seeds; other runs side by side."""
+"""Compare arms, runs that differ in their attention only: statistics over their seeds; other runs side by side."""
 
 import _checkout
 

@@ -1,4 +1,4 @@
-"""The demo: TowerNet without and with SimAM on the embedded data set, trained at the same time."""
+"""The demo: TowerNet without and with attention on the embedded data set, trained at the same time."""
 
 import _checkout
 

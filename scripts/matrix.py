@@ -1,4 +1,4 @@
-"""The matrix of networks, data sets and SimAM: parameters, FLOPs and a smoke run of every config."""
+"""The matrix of networks, data sets and attention: parameters, FLOPs and a smoke run of every config."""
 
 import argparse
 import subprocess
@@ -12,7 +12,7 @@ import _checkout  # noqa: F401
 from simam_repro import cli
 from simam_repro.config import PROJECT_ROOT
 
-HEADER = f"{'config':30s} {'parameters':>12s} {'GFLOPs':>8s} {'SimAM layers':>13s}  smoke run"
+HEADER = f"{'config':30s} {'parameters':>12s} {'GFLOPs':>8s} {'attention':>13s}  smoke run"
 
 
 def main():

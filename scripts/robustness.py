@@ -1,4 +1,4 @@
-"""Accuracy under corruptions and adversarial attacks, and what SimAM changes in it."""
+"""Accuracy under corruptions and adversarial attacks, and what attention changes in it."""
 
 import _checkout
 

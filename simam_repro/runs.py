@@ -29,7 +29,7 @@ from simam_repro.storage import is_temporary
 
 RUNS_ROOT = PROJECT_ROOT / "runs"
 # Goes with every number of a run whose result says `stand_in`.
-STAND_IN_NOTE = "stand-in data: generated images, no evidence about SimAM"
+STAND_IN_NOTE = "stand-in data: generated images, no evidence about any module"
 SMOKE_ROOT = PROJECT_ROOT / ".smoke"  # not below runs/, whose curves VisualDL shows
 RUN_FIGURES = ("curves.png", "samples.png", "predictions.png", "confusion.png")
 

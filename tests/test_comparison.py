@@ -228,7 +228,8 @@ def test_text(tmp_path):
     for words in (
         "TowerNet, shapes16 (stand-in data) at 128 pixels, 3 epochs", "SimAM: made_simam", ": made\n",
         "n = 5 (seeds 0, 1, 2, 3, 4)", "32 train and 365 eval images", "A processor", "1 thread(s)", "paddle 3.3.1",
-        "best epoch *", "* chosen on validation images", "Stand-in data: generated images, no evidence about SimAM.",
+        "best epoch *", "* chosen on validation images",
+        "Stand-in data: generated images, no evidence about any module.",
         "McNemar p", "detectable with 5 seeds", "0.069 points", "Hedges", "equivalence within 0.5 points",
         "claimed only where both",
     ):  # fmt: skip

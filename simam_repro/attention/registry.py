@@ -103,7 +103,8 @@ def _check_file(values: dict) -> str:
     or a stranger's (see trust.py)."""
     path, key = PROJECT_ROOT / str(values["file"]), "model.attention.file"
     if not path.is_file() or path.suffix != ".py":
-        raise UserError(f"{key}: {path} is no Python file; name the one that registers {values.get('name')}")
+        problem = "is no Python file" if path.exists() else "is not there (paths are relative to the project)"
+        raise UserError(f"{key}: {path} {problem}; name the file that registers {values.get('name')}")
     found, expected = checksum(path), values.get("sha256")
     if expected not in (None, found):
         raise UserError(

@@ -13,8 +13,8 @@ GPU_POOL_MB = 256  # to begin with; it grows
 class InferenceEngine(nn.Layer):
     """float32 images [N, 3, image_size, image_size] -> logits [N, num_classes], as `network` in eval mode.
 
-    The weights are those of the moment; there is no gradient. On a CPU oneDNN runs it, with the compiled SimAM
-    between its layers. Measured on two cores against Paddle's own kernels in the same library, the plain SimAM
+    The weights are those of the moment; there is no gradient. On a CPU oneDNN runs it, with compiled attention
+    between its layers. Measured on two cores against Paddle's own kernels in the same library, a plain layer
     under oneDNN, and memory reuse on and off, this was the fastest or as fast as the fastest (benchmarks/inference.py).
     """
 

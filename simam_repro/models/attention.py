@@ -65,7 +65,7 @@ def choose_places(network: nn.Layer, backbone: Backbone, config: AttentionConfig
             near = difflib.get_close_matches(name, offering, n=1, cutoff=0.4)
             raise UserError(
                 f"model.attention.sites: {backbone.title} has no site {name} with position {position}"
-                + (f"; did you mean {near[0]}?" if near else "")
+                + (f"; did you mean {near[0]}?" if near else ".")
                 + f" It has {', '.join(offering)}"
             )
     wanted = config.sites or backbone.own_sites or offering

@@ -223,7 +223,7 @@ def _attention_maps(sweep: Sweep) -> list[Path]:
 
 
 def _speed(benchmarks: dict[str, dict]) -> dict | None:
-    """What of the benchmarks the report shows: training speed, what SimAM costs, and the operator's time."""
+    """What of the benchmarks the report shows: training speed, what attention costs, and the operator's time."""
     if not {"training", "cost", "simam_operator"} <= benchmarks.keys():
         return None
     training, cost, operator = (benchmarks[name] for name in ("training", "cost", "simam_operator"))

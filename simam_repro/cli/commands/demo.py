@@ -1,4 +1,4 @@
-"""The demo: TowerNet without and with SimAM on the embedded data set, trained at the same time."""
+"""The demo: TowerNet without and with attention on the embedded data set, trained at the same time."""
 
 import argparse
 import os
@@ -12,7 +12,6 @@ from simam_repro import cli
 from simam_repro.signals import end_with_parent
 
 CONFIGS = ("configs/demo_towernet.yaml", "configs/demo_towernet_simam.yaml")
-ARMS = ("plain", "SimAM")  # in front of their lines
 
 
 def main():
@@ -20,6 +19,7 @@ def main():
     parser.add_argument("--seed", metavar="N", default="0", help="seed of both runs")
     arguments = parser.parse_args()
 
+    from simam_repro import attention
     from simam_repro.config import load_config
     from simam_repro.data import prepare_data
     from simam_repro.reporting import plot_curves, side_by_side
@@ -28,8 +28,9 @@ def main():
     experiments = [load_config(config, [f"seed={arguments.seed}"]) for config in CONFIGS]
     data = prepare_data(experiments[0].data)
     epochs = experiments[0].train.epochs
-    print(f"TowerNet without and with SimAM, {epochs} epochs on {len(data.train)} generated images")
-    train_together(CONFIGS, arguments.seed, total_epochs=epochs * len(CONFIGS))
+    arms = [attention.title(experiment.model.attention) for experiment in experiments]
+    print(f"TowerNet, attention {' and '.join(arms)}, {epochs} epochs on {len(data.train)} generated images")
+    train_together(dict(zip(arms, CONFIGS)), arguments.seed, total_epochs=epochs * len(arms))
 
     run_dirs = [default_run_dir(experiment) for experiment in experiments]
     figure = RUNS_ROOT / f"demo_seed{arguments.seed}.png"
@@ -39,15 +40,17 @@ def main():
     print("VisualDL: make visualdl    (serves runs/, open the address that it prints)")
 
 
-def train_together(configs, seed: str, total_epochs: int) -> None:
-    """Run train.py for each config at once, the processor shared: two small processes beat one large here."""
+def train_together(arms: dict[str, str], seed: str, total_epochs: int) -> None:
+    """Run train.py for the config of each {title: config} at once, the processor shared: two small processes beat one
+    large here."""
     from tqdm import tqdm
 
-    threads = str(max(1, int(os.environ["FLAGS_paddle_num_threads"]) // len(configs)))
+    threads = str(max(1, int(os.environ["FLAGS_paddle_num_threads"]) // len(arms)))
     environment = {**os.environ, "FLAGS_paddle_num_threads": threads, "MKL_NUM_THREADS": threads}
     lines: queue.Queue = queue.Queue()
     with tempfile.TemporaryFile("w+") as complaints, tqdm(total=total_epochs, unit="epoch", disable=None) as bar:
-        processes = [_start(*arm, seed, environment, complaints, lines) for arm in zip(ARMS, configs)]
+        width = max(map(len, arms))
+        processes = [_start(arm.ljust(width), arms[arm], seed, environment, complaints, lines) for arm in arms]
         try:
             running = len(processes)
             while running:

@@ -2,7 +2,7 @@
 
 Position, size, rotation, colours, background and noise vary; the classes differ in shape or texture,
 never in colour. It is written as a zip of `Images/<class>/<file>.jpg`, and then walks the way of real
-data: archive, check, split, loader. A result on it says that the suite works, nothing about SimAM.
+data: archive, check, split, loader. A result on it says that the suite works, nothing about attention.
 """
 
 import io
