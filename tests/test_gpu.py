@@ -9,9 +9,10 @@ import pytest
 from commands import script
 from paddle.nn import functional as F
 
+from simam_repro.attention import known_modules
 from simam_repro.config import build_experiment
 from simam_repro.device import gpu_count
-from simam_repro.models import BACKBONES, build_model
+from simam_repro.models import backbones, build_model
 from simam_repro.runs import RunFolder
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(gpu_count() == 0, reason="Paddle sees no GPU")]
@@ -35,8 +36,8 @@ def outputs_and_gradients(device: str, network, weights: dict, images, labels):
     return logits.numpy(), gradients
 
 
-@pytest.mark.parametrize("attention", ["none", "simam"])
-@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+@pytest.mark.parametrize("attention", sorted(known_modules()))
+@pytest.mark.parametrize("backbone", backbones.names())
 def test_a_gpu_computes_what_a_cpu_computes(backbone, attention):
     config = {"name": "gpu", "model": {"backbone": backbone, "attention": attention, "fused": False}}
     model = build_experiment(config).model
