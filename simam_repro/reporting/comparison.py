@@ -10,7 +10,7 @@ from simam_repro.runs import STAND_IN_NOTE
 
 WIDTH = 100
 BLOCK_WIDTHS = (17, 17, 21, 22)
-SEED_WIDTHS = (9, 9, 11, 19, 15, 13)
+SEED_WIDTHS = (9, 9, 11, 21, 16, 12)
 ARM_WIDTHS = (3, 16, 9, 19, 19, 8)
 LONGEST_TITLE = 24
 EPOCHS = ("final", "best")
