@@ -137,7 +137,7 @@ export: $(READY)  ## write a trained network as a program for Paddle's inference
 	$(PY) scripts/export.py $(call quoted,$(RUN)) $(ARGS)
 
 publish: $(READY) .venv-onnx/.ready  ## a folder to take away: weights, config, model card, ONNX file (RUN=...)
-	$(PY) scripts/publish.py "$(RUN)" --onnx-python .venv-onnx/bin/python $(ARGS)
+	$(PY) scripts/publish.py $(call quoted,$(RUN)) --onnx-python .venv-onnx/bin/python $(ARGS)
 
 .venv-onnx/.ready: requirements-onnx.txt
 	NEWEST_MINOR=12 $(PYTHON) -m venv .venv-onnx

@@ -13,7 +13,7 @@ from simam_repro.errors import UserError
 from simam_repro.evaluation import evaluate, load_trained, other_eval_set
 from simam_repro.reporting import write_evaluation, write_figures
 from simam_repro.runs import RUN_FIGURES, RunFolder, data_differences
-from simam_repro.storage import read_json, write_json
+from simam_repro.storage import disk_explained, read_json, write_json
 from simam_repro.training import fit
 
 
@@ -178,6 +178,16 @@ def test_the_command_takes_a_config(photos, tmp_path, monkeypatch, capsys):
     )
     evaluate_command.main()
     assert "evaluation_on_photos_" in capsys.readouterr().out and not (run.path / "evaluation.json").exists()
+
+
+def test_numbers_are_told_before_they_are_written(photos, monkeypatch, capsys):
+    """The folder may be a colleague's."""
+    run, _ = photos
+    (run.path / "evaluation.json").mkdir()
+    monkeypatch.setattr("sys.argv", ["evaluate.py", str(run.path), "--device", "cpu"])
+    with pytest.raises(UserError, match="evaluation.json cannot be used"), disk_explained():
+        evaluate_command.main()
+    assert "top-1 accuracy" in capsys.readouterr().out
 
 
 def test_differences_are_few_words():

@@ -34,6 +34,6 @@ def main():
     print(f"measuring {cli.relative(trained.checkpoint)} on {trained.device}", flush=True)
     eval_set = other_eval_set(trained, load_config(arguments.data).data) if arguments.data else None
     evaluation = evaluate(trained, arguments.batch_size, engine=arguments.engine, eval_set=eval_set)
+    print(evaluation_table(evaluation), flush=True)
     written = write_evaluation(trained, evaluation)
-    print(evaluation_table(evaluation))
     print("\nwritten: " + ", ".join(str(cli.relative(path)) for path in written))
