@@ -10,7 +10,7 @@ from paddle import nn
 
 from simam_repro import attention
 from simam_repro.attention import Site
-from simam_repro.models import attention_layers, backbones
+from simam_repro.models import SimAM, attention_layers, backbones
 from simam_repro.models.attention import attach, attach_attention
 from simam_repro.models.conv import CHILD_NAME
 
@@ -101,6 +101,21 @@ images = paddle.to_tensor(np.load(f"{folder}/images.npy"))
 np.savez(f"{folder}/found.npz", **{name: paddle.jit.load(f"{folder}/{name}")(images).numpy() for name in names})
 assert not any(name.startswith("simam") for name in sys.modules)
 """
+
+
+@pytest.mark.parametrize("site", ["a sublayer", "the whole"])
+def test_a_model_of_hapi_saved_for_inference_runs_there_too(tmp_path, site):
+    """`paddle.Model.save(training=False)` of a network with SimAM() in it, as a user writes it."""
+    network = nn.Sequential(nn.Conv2D(3, 4, 3), SimAM(), nn.ReLU()) if site == "a sublayer" else SimAM()
+    images = paddle.randn([2, 3, 9, 7])
+    np.save(tmp_path / "images.npy", images.numpy())
+    model = paddle.Model(network, [paddle.static.InputSpec([None, 3, 9, 7], "float32", "images")])
+    model.prepare()
+    expected = model.predict_batch([images])[0]
+    model.save(str(tmp_path / "saved"), training=False)
+    subprocess.run([sys.executable, "-c", RUN_PROGRAMS, str(tmp_path), "saved"], check=True, cwd=tmp_path)
+    with np.load(tmp_path / "found.npz") as found:
+        np.testing.assert_allclose(found["saved"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_saved_programs_run_where_nothing_of_this_project_is(tmp_path):

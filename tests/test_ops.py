@@ -1,5 +1,6 @@
 """The compiled SimAM against the plain layer, and what happens where it cannot be compiled."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -267,7 +268,8 @@ print("loaded" if ops.load() else "plain", same)
 
 
 def attempt(cache, *arguments, env=None):
-    done = run([sys.executable, "-c", TRY, cache, *arguments], env={"PYTHONPATH": str(ROOT), **(env or {})})
+    own = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": f"{cache}/own"}
+    done = run([sys.executable, "-c", TRY, cache, *arguments], env={**own, **(env or {})})
     assert done.returncode == 0, done.stderr
     return done
 
@@ -325,12 +327,19 @@ def test_a_failed_build_is_told_once_and_not_repeated(fused, tmp_path):
 
 
 def test_a_library_that_does_not_load(fused, tmp_path):
-    attempt(tmp_path)
-    (library,) = tmp_path.rglob("*.so")
-    library.write_bytes(b"not a library")
+    """What is as it was built, and yet does not load here: the plain layer; what is not, is built again."""
+    library = ops.build.build([ops.fused.CACHE], paddle.__version__)
+    folder = tmp_path / library.parent.name
+    folder.mkdir()
+    bad = folder / library.name
+    bad.write_bytes(b"not a library")
+    bad.with_suffix(".sha256").write_text(hashlib.sha256(b"not a library").hexdigest())
     done = attempt(tmp_path)
     assert done.stdout == "plain True\n"
     one_line_about(done, "plain layer")
+    bad.write_bytes(library.read_bytes()[:-1000])
+    done = attempt(tmp_path)
+    assert done.stdout == "loaded True\n" and "SimAM: compiling" in done.stderr
 
 
 @pytest.mark.slow

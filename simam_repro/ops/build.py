@@ -1,7 +1,6 @@
 """Compiling the operator: once for each source, Paddle and processor, kept below .cache/ops/.
 
-Run as a program it compiles its first argument into the folder that is its second. `build` has that done by
-a process of its own, so that nothing a compiler does or prints can disturb the one that trains.
+A process of its own (compiler.py) does it, so that nothing a compiler does or prints can disturb the one that trains.
 """
 
 import hashlib
@@ -12,51 +11,82 @@ import signal
 import subprocess
 import sys
 import tempfile
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-NAME = "simam_ops"
+from filelock import FileLock
+
+from simam_repro.ops import compiler
+from simam_repro.ops.compiler import FLAGS, NAME
+from simam_repro.ops.private import why_not_private
+from simam_repro.signals import end_with_parent
+from simam_repro.storage import atomic_path, checksum
+
 SOURCE = Path(__file__).with_name(f"{NAME}.cc")
-HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "planes.h", "convolution.h", "pooling.h")]
-FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
+HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 COMPILER = "g++"
 TIMEOUT_S = 600
+LIBRARY, DIGEST = f"{NAME}.so", ".sha256"
 
 
 class BuildError(Exception):
     """Why there is no operator, in a line."""
 
 
-def build(cache: Path, paddle_version: str) -> Path:
-    """The compiled operator in the folder `cache`, compiled first where it is not there yet.
+def build(caches: list[Path], paddle_version: str) -> Path:
+    """The compiled operator, compiled first where it is not there yet.
 
-    Processes that want it at the same time wait for the one that compiles. A build that failed is not
-    tried again as long as its log is there.
+    It is kept in the first of the folders `caches` that only this user or root may write; one that they alone may
+    write and that is whole is taken from any. Processes that want it at the same time wait for the one that compiles.
+    A build that failed is not tried again as long as its log is there.
 
     Raises:
-        BuildError: no compiler, a folder that cannot be written, or a failed build.
+        BuildError: no compiler, no folder that is private and can be written, or a failed build.
     """
-    # Not there where this is run as a program.
-    from simam_repro.errors import UserError
-    from simam_repro.locks import sole_writer
-
-    folder = cache / _key(paddle_version)
-    library, log = folder / f"{NAME}.so", folder / "build.log"
-    if library.is_file():
-        return library
+    key = _key(paddle_version)
+    for cache in caches:
+        if _is_sound(cache / key / LIBRARY):
+            return (cache / key / LIBRARY).resolve()
     if platform.system() != "Linux" or shutil.which(COMPILER) is None:
         raise BuildError(f"it needs Linux and {COMPILER}")
+    folder = _private_folder(caches, key)
+    library, log = folder / LIBRARY, folder / "build.log"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with sole_writer(library):
-            if not library.is_file() and not log.is_file():
+        with FileLock(folder / "lock"):
+            if not _is_sound(library) and not log.is_file():
                 _compile(folder, library, log)
-    except (OSError, UserError) as error:
+    except OSError as error:
         raise BuildError(str(error)) from None
-    if not library.is_file():
+    if log.is_file():
         raise BuildError(f"the build failed; see {log}, and remove it to try again")
     return library
+
+
+def _is_sound(library: Path) -> bool:
+    """Whether it is as it was when it was built, and nobody else could have written it."""
+    try:
+        written = library.with_suffix(DIGEST).read_text().strip()
+        return written == checksum(library) and why_not_private(library.resolve()) is None
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _private_folder(caches: list[Path], key: str) -> Path:
+    reasons = []
+    for folder in (cache.resolve() / key for cache in caches):
+        try:
+            for part in (*reversed(folder.parents), folder):
+                if not part.exists():
+                    part.mkdir(mode=0o755, exist_ok=True)
+            reason = why_not_private(folder)
+            if reason is None and not os.access(folder, os.W_OK):
+                reason = f"{folder} cannot be written"
+        except OSError as error:
+            reason = str(error)
+        if reason is None:
+            return folder
+        reasons.append(reason)
+    raise BuildError("; ".join(reasons))
 
 
 def _key(paddle_version: str) -> str:
@@ -75,13 +105,17 @@ def _processor() -> str:
 
 def _compile(folder: Path, library: Path, log: Path) -> None:
     print("SimAM: compiling the fused operator, once (about 20 s)", file=sys.stderr, flush=True)
+    library.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch, _without_spaces(Path(scratch)) as (place, python):
         for path in (SOURCE, *HEADERS):
             shutil.copy(path, place)
-        output = _run([python, __file__, place / SOURCE.name, place])
+        output = _run([python, compiler.__file__, place / SOURCE.name, place])
         if output is None:
-            shutil.copy(place / NAME / f"{NAME}.so", Path(scratch) / library.name)
-            os.replace(Path(scratch) / library.name, library)
+            with atomic_path(library) as new:
+                shutil.copy(place / NAME / library.name, new)
+                new.chmod(0o755)
+                with atomic_path(library.with_suffix(DIGEST)) as digest:
+                    digest.write_text(checksum(new))
         else:
             log.write_text(output, encoding="utf-8")
 
@@ -100,8 +134,6 @@ def _without_spaces(scratch: Path):
 
 def _run(command: list) -> str | None:
     """None when the program succeeds, else what it says. It and the compilers that it starts never outlive this."""
-    from simam_repro.signals import end_with_parent  # not there where this is run as a program
-
     process = subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         start_new_session=True, preexec_fn=end_with_parent(),
@@ -115,17 +147,3 @@ def _run(command: list) -> str | None:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def main() -> None:
-    warnings.filterwarnings("ignore")  # Paddle's advice to install ccache
-    from paddle.utils import cpp_extension
-
-    # Who wants the result has died. (Paddle, when it is imported, takes this signal for itself.)
-    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
-    source, folder = sys.argv[1:]
-    cpp_extension.load(NAME, [source], extra_cxx_cflags=FLAGS, build_directory=folder, verbose=True)
-
-
-if __name__ == "__main__":
-    main()

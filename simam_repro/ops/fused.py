@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 import sys
 from contextlib import contextmanager
 from math import prod
@@ -13,19 +14,27 @@ from simam_repro.ops.build import BuildError, build
 from simam_repro.places import PROJECT_ROOT
 
 CACHE = PROJECT_ROOT / ".cache" / "ops"
+# Where others may write that one.
+OWN_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "simam_repro" / "ops"
 DTYPES = (paddle.float32, paddle.float64)
 CPU_BUILD = not (paddle.is_compiled_with_cuda() or paddle.is_compiled_with_rocm() or paddle.is_compiled_with_xpu())
 MOST_TAPS = 256  # of a pool; as pooling.h has it
 
 
+def built() -> Path:
+    """The compiled library; compiles it where it is not there yet. Raises BuildError."""
+    return build([CACHE, OWN_CACHE], paddle.__version__)
+
+
 @functools.cache
 def load() -> bool:
-    """Whether the operator is there; compiles it on the first call (about 20 s, once a machine).
+    """Whether the operators are there; compiles them on the first call (about 20 s, once a machine).
 
-    Where it cannot be compiled or loaded one line on stderr says why, once a process.
+    Each is checked against Paddle's own before it is trusted (check.py). Where they cannot be compiled or loaded, or
+    compute something else, one line on stderr says so, once a process.
     """
     try:
-        library = build(CACHE, paddle.__version__)
+        library = built()
         from paddle.utils.cpp_extension import extension_utils
 
         extension_utils.load_op_meta_info_and_register_op(str(library))
@@ -34,6 +43,8 @@ def load() -> bool:
         operators = ctypes.CDLL(str(library))
         operators.simam_set_num_threads(threads)
         _give_products(operators)
+        if wrong := _wrong_operator():
+            raise BuildError(f"its {wrong} computes something else than Paddle's; remove {library} to build it again")
         return True
     except Exception as error:  # whatever the tools of a machine come up with, training goes on
         reason = error if isinstance(error, BuildError) else f"{type(error).__name__}: {str(error).strip()}"
@@ -54,6 +65,17 @@ def _give_products(operators) -> None:
 
 
 _has_products = False
+
+
+def has_products() -> bool:
+    """Whether there are products of matrices for `convolve`."""
+    return _has_products
+
+
+def _wrong_operator() -> str | None:
+    from simam_repro.ops.check import wrong_operator  # which takes the operators from here
+
+    return wrong_operator()
 
 
 def usable(x) -> bool:
@@ -79,6 +101,7 @@ def operators_in_programs():
     Paddle 2.6 cannot trace it.
     """
     global _in_programs
+    load()  # before anything is traced, since it computes
     _in_programs = True
     try:
         yield
@@ -87,7 +110,7 @@ def operators_in_programs():
 
 
 def fused_simam(x, e_lambda: float, bias=None, relu: bool = False):
-    """What `models.simam.simam` computes, for an x that is `usable`; differentiable once.
+    """What `models.simam.simam` computes, for an x that is `usable`.
 
     Args:
         x: float32 or float64 tensor [N, C, H, W] on the CPU, of any strides.
@@ -117,7 +140,7 @@ def convolves(x, weight, stride, padding) -> bool:
 
 
 def convolve(x, weight, stride, padding):
-    """The convolution of x [N, C, H, W] with weight [K, C, h, w], without bias; differentiable once.
+    """The convolution of x [N, C, H, W] with weight [K, C, h, w], without bias.
 
     Args:
         x, weight: as `convolves` has it.
@@ -134,7 +157,7 @@ def runs_in_place(x) -> bool:
 
 
 def add_bias_in_place(x, bias, relu: bool = False):
-    """x[n, c, :, :] += bias[c], and x = max(x, 0) if asked; differentiable once.
+    """x[n, c, :, :] += bias[c], and x = max(x, 0) if asked.
 
     Args:
         x: float32 or float64 tensor [N, C, H, W] on the CPU that nobody else uses, such as a convolution's output.
@@ -154,7 +177,7 @@ def pools(x, kernel, stride, padding) -> bool:
 
 
 def max_pool(x, kernel, stride, padding):
-    """The largest of each window of x [N, C, H, W]; differentiable once. The first of several has the gradient.
+    """The largest of each window of x [N, C, H, W]. The first of several has the gradient.
 
     Args:
         x: as `pools` has it.

@@ -1,4 +1,4 @@
-// The operators that Paddle gets, forward and backward: SimAM, the bias of a convolution, both with a ReLU if asked,
+// The operators that Paddle gets, forward, backward and backward again: SimAM, the bias of a convolution, both with a ReLU if asked,
 // convolution itself, and max-pooling.
 
 #include <algorithm>
@@ -119,14 +119,16 @@ void add_in_place(paddle::Tensor& x, const paddle::Tensor& bias, bool relu) {
 // In place: what comes out is x. A convolution does not need its own output to go backward.
 void bias_forward(paddle::Tensor& x, const paddle::Tensor& bias) { add_in_place(x, bias, false); }
 
-// In place too: the gradient of x is that of the result.
-std::vector<paddle::Tensor> bias_backward(const paddle::Tensor& bias, paddle::Tensor& g) {
+// The gradient of x is that of the result, in the same memory.
+std::vector<paddle::Tensor> bias_backward(const paddle::Tensor& bias, const paddle::Tensor& g) {
   auto of_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
   PD_DISPATCH_FLOATING_TYPES(g.dtype(), "bias_backward", ([&] {
                                bias_gradient<data_t>(nullptr, g.data<data_t>(), nullptr, of_bias.data<data_t>(),
                                                      g.shape()[0] * g.shape()[1], g.shape()[1], plane_size(g));
                              }));
-  return {of_bias};
+  paddle::Tensor of_x;
+  of_x.set_impl(g.impl());
+  return {of_bias, of_x};
 }
 
 void bias_relu_forward(paddle::Tensor& x, const paddle::Tensor& bias) { add_in_place(x, bias, true); }
@@ -228,6 +230,8 @@ std::vector<paddle::Tensor> pool_backward(const paddle::Tensor& taps, const padd
   return {gradient};
 }
 
+#include "second_ops.h"
+
 std::vector<Shape> simam_shapes(const Shape& x, const std::string&, bool) {
   return {x, plane_shape(x), plane_shape(x)};
 }
@@ -256,6 +260,12 @@ PD_BUILD_GRAD_OP(simam_fused)
     .Attrs({"e_lambda: std::string", "relu: bool"})
     .SetKernelFn(PD_KERNEL(simam_backward));
 
+PD_BUILD_DOUBLE_GRAD_OP(simam_fused)
+    .Inputs({"X", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X"))})
+    .Outputs({paddle::New(paddle::Grad("X")), paddle::Grad(paddle::Grad("Out"))})
+    .Attrs({"e_lambda: std::string", "relu: bool"})
+    .SetKernelFn(PD_KERNEL(simam_backward_again));
+
 PD_BUILD_OP(simam_bias_fused)
     .Inputs({"X", "Bias"})
     .Outputs({"Out", "Mean", "Scale"})
@@ -270,6 +280,12 @@ PD_BUILD_GRAD_OP(simam_bias_fused)
     .Attrs({"e_lambda: std::string", "relu: bool"})
     .SetKernelFn(PD_KERNEL(simam_bias_backward));
 
+PD_BUILD_DOUBLE_GRAD_OP(simam_bias_fused)
+    .Inputs({"X", "Bias", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Bias"))})
+    .Outputs({paddle::New(paddle::Grad("X")), paddle::New(paddle::Grad("Bias")), paddle::Grad(paddle::Grad("Out"))})
+    .Attrs({"e_lambda: std::string", "relu: bool"})
+    .SetKernelFn(PD_KERNEL(simam_bias_backward_again));
+
 PD_BUILD_OP(bias_fused)
     .Inputs({"X", "Bias"})
     .Outputs({"Out"})
@@ -279,8 +295,12 @@ PD_BUILD_OP(bias_fused)
 PD_BUILD_GRAD_OP(bias_fused)
     .Inputs({"Bias", paddle::Grad("Out")})
     .Outputs({paddle::Grad("Bias"), paddle::Grad("X")})
-    .SetInplaceMap({{paddle::Grad("Out"), paddle::Grad("X")}})
     .SetKernelFn(PD_KERNEL(bias_backward));
+
+PD_BUILD_DOUBLE_GRAD_OP(bias_fused)
+    .Inputs({paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Bias"))})
+    .Outputs({paddle::Grad(paddle::Grad("Out"))})
+    .SetKernelFn(PD_KERNEL(bias_backward_again));
 
 PD_BUILD_OP(bias_relu_fused)
     .Inputs({"X", "Bias"})
@@ -292,6 +312,11 @@ PD_BUILD_GRAD_OP(bias_relu_fused)
     .Inputs({"Bias", "Out", paddle::Grad("Out")})
     .Outputs({paddle::Grad("X"), paddle::Grad("Bias")})
     .SetKernelFn(PD_KERNEL(bias_relu_backward));
+
+PD_BUILD_DOUBLE_GRAD_OP(bias_relu_fused)
+    .Inputs({"Out", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Bias"))})
+    .Outputs({paddle::Grad(paddle::Grad("Out"))})
+    .SetKernelFn(PD_KERNEL(bias_relu_backward_again));
 
 PD_BUILD_OP(conv_fused)
     .Inputs({"X", "Kernels"})
@@ -306,6 +331,12 @@ PD_BUILD_GRAD_OP(conv_fused)
     .Outputs({paddle::Grad("X"), paddle::Grad("Kernels")})
     .Attrs({"stride: std::vector<int>", "padding: std::vector<int>", "x_gradient: bool"})
     .SetKernelFn(PD_KERNEL(conv_backward));
+
+PD_BUILD_DOUBLE_GRAD_OP(conv_fused)
+    .Inputs({"X", "Kernels", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Kernels"))})
+    .Outputs({paddle::New(paddle::Grad("X")), paddle::New(paddle::Grad("Kernels")), paddle::Grad(paddle::Grad("Out"))})
+    .Attrs({"stride: std::vector<int>", "padding: std::vector<int>", "x_gradient: bool"})
+    .SetKernelFn(PD_KERNEL(conv_backward_again));
 
 PD_BUILD_OP(max_pool_fused)
     .Inputs({"X"})
@@ -322,3 +353,10 @@ PD_BUILD_GRAD_OP(max_pool_fused)
     .Attrs({"size: std::vector<int>", "kernel: std::vector<int>", "stride: std::vector<int>",
             "padding: std::vector<int>"})
     .SetKernelFn(PD_KERNEL(pool_backward));
+
+PD_BUILD_DOUBLE_GRAD_OP(max_pool_fused)
+    .Inputs({"Taps", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X"))})
+    .Outputs({paddle::Grad(paddle::Grad("Out"))})
+    .Attrs({"size: std::vector<int>", "kernel: std::vector<int>", "stride: std::vector<int>",
+            "padding: std::vector<int>"})
+    .SetKernelFn(PD_KERNEL(pool_backward_again));

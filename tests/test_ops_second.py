@@ -1,0 +1,125 @@
+"""Second derivatives through the compiled operators, against Paddle's own: what a gradient penalty needs."""
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+from paddle.nn import functional as F
+
+from simam_repro import ops
+from simam_repro.attention import Site
+from simam_repro.config import Model
+from simam_repro.models import SimAM, build_model
+from simam_repro.models.attention import attach
+from simam_repro.models.conv import Conv2D, Sequential
+from simam_repro.models.pool import MaxPool2D
+
+
+@pytest.fixture(autouse=True)
+def fused():
+    if not ops.load():
+        pytest.skip("no compiler here")
+
+
+def values(shape, seed=0, dtype="float64") -> np.ndarray:
+    return np.random.default_rng(seed).normal(0.3, 1, shape).astype(dtype)
+
+
+def penalised(network, x: np.ndarray, weights: bool = False) -> list[np.ndarray]:
+    """Output, gradients and the gradients of their squares, with respect to x and to the parameters.
+
+    weights: penalise the gradients of the parameters too.
+    """
+    tensor = paddle.to_tensor(x, stop_gradient=False)
+    output = network(tensor)
+    inputs = [tensor, *(network.parameters() if weights else [])]
+    gradients = paddle.grad([(output * output).sum()], inputs, create_graph=True)
+    (sum(gradient.square().sum() for gradient in gradients) + output.sum()).backward()
+    second = [value.grad for value in [tensor, *network.parameters()]]
+    found = [output, *gradients, *(gradient for gradient in second if gradient is not None)]
+    arrays = [value.numpy().copy() for value in found]
+    network.clear_gradients()
+    return arrays
+
+
+def assert_same(ours, theirs, close=1e-9) -> None:
+    for mine, reference in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=close, atol=close * np.abs(reference).max())
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 7, 7), (2, 3, 1, 1), (1, 2, 20, 33), (2, 4, 1, 5)], ids=str)
+@pytest.mark.parametrize("e_lambda", [1e-4, 0.1])
+def test_simam(shape, e_lambda):
+    assert_same(*(penalised(SimAM(e_lambda, fused=fused), values(shape)) for fused in (True, False)))
+
+
+def test_simam_in_single_precision():
+    x = values((2, 3, 7, 7), dtype="float32")
+    assert_same(*(penalised(SimAM(1e-2, fused=fused), x) for fused in (True, False)), 1e-4)
+
+
+@pytest.mark.parametrize("weights", [False, True], ids=["of x", "of all"])
+@pytest.mark.parametrize("relu", [False, True], ids=["", "relu"])
+@pytest.mark.parametrize("attention", ["none", "simam"])
+def test_convolution_bias_simam_relu(attention, relu, weights):
+    paddle.seed(0)
+    layer = Conv2D(3, 5, 3, padding=1)
+    layer.bias.set_value(paddle.to_tensor([0.0, 0.5, -0.5, 2.0, -2.0]))
+    attach(layer, Model(attention=attention, e_lambda=1e-3).attention, Site(5))
+    ours = Sequential(layer, *[nn.ReLU()] * relu).to(dtype="float64")
+    plain = nn.Sequential(
+        nn.Conv2D(3, 5, 3, padding=1), *[SimAM(1e-3, fused=False)] * (attention == "simam"), *[nn.ReLU()] * relu
+    ).to(dtype="float64")
+    plain[0].set_state_dict(layer.state_dict())
+    x = values((2, 3, 7, 6))
+    assert_same(penalised(ours, x, weights), penalised(plain, x, weights))
+
+
+def test_a_convolution_of_images_by_the_gradients_of_its_weights():
+    """The first layer of a network: stride 2, and images that need no gradient."""
+    images, results = paddle.to_tensor(values((2, 3, 9, 9))), []
+    for kind in (Conv2D, nn.Conv2D):
+        paddle.seed(0)
+        layer = kind(3, 4, 3, stride=2, padding=1).to(dtype="float64")
+        output = layer(images)
+        gradients = paddle.grad([(output * output * output).sum()], layer.parameters(), create_graph=True)
+        sum(gradient.square().sum() for gradient in gradients).backward()
+        results.append([value.numpy() for value in (*gradients, layer.weight.grad, layer.bias.grad)])
+    assert_same(*results)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride", "padding"),
+    [((2, 3, 9, 8), 2, 2, 0), ((1, 2, 7, 7), 3, 2, 1), ((2, 1, 6, 9), (2, 3), (1, 2), (0, 1))],
+)
+def test_max_pool(shape, kernel, stride, padding):
+    """Against a matrix that picks the largest number of each window: Paddle's own cannot be differentiated twice."""
+    x, (kernel, stride, padding) = values(shape), (np.broadcast_to(value, 2) for value in (kernel, stride, padding))
+    places = np.arange(x.size).reshape(shape)
+    around = [(0, 0), (0, 0), *((pad, pad) for pad in padding)]
+    padded, places = np.pad(x, around, constant_values=-np.inf), np.pad(places, around, constant_values=-1)
+    windows, where = (
+        np.lib.stride_tricks.sliding_window_view(array, kernel, (2, 3))[:, :, :: stride[0], :: stride[1]]
+        for array in (padded, places)
+    )
+    largest = windows.reshape(*windows.shape[:4], -1).argmax(-1, keepdims=True)
+    chosen = np.take_along_axis(where.reshape(*where.shape[:4], -1), largest, -1).reshape(-1)
+    matrix = paddle.to_tensor(np.eye(x.size)[chosen])
+
+    class Picked(nn.Layer):
+        def forward(self, x):
+            return (matrix @ x.reshape([-1, 1])).reshape(windows.shape[:4])
+
+    ours = MaxPool2D(*([int(value) for value in pair] for pair in (kernel, stride, padding)))
+    assert_same(penalised(ours, x), penalised(Picked(), x))
+
+
+def test_a_network():
+    """A gradient penalty on TowerNet: finite, and with a gradient for each parameter that has one without."""
+    network = build_model(Model(backbone="towernet", attention="simam"), 4, 128)
+    images = paddle.to_tensor(values((2, 3, 128, 128), dtype="float32"), stop_gradient=False)
+    loss = F.cross_entropy(network(images), paddle.to_tensor([0, 1]))
+    (gradient,) = paddle.grad([loss], [images], create_graph=True)
+    (loss + gradient.square().sum()).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.stop_gradient or np.isfinite(parameter.grad.numpy()).all(), name
