@@ -7,6 +7,11 @@
 
 #include "second.h"
 
+// Each operator returns a gradient for all that its first gradient is made from, zeros for what is made from x: Paddle
+// waits for those that are not there, and forgets the others.
+
+paddle::Tensor zeros_as(const paddle::Tensor& x) { return paddle::zeros(x.shape(), x.dtype(), x.place()); }
+
 // What a gradient's gradient is where nobody has asked for it: nothing.
 template <typename T>
 const T* numbers(const paddle::Tensor& x) {
@@ -31,23 +36,23 @@ void simam_second_of(const paddle::Tensor& x, const paddle::Tensor* bias, const 
   }));
 }
 
-std::vector<paddle::Tensor> simam_backward_again(const paddle::Tensor& x, const paddle::Tensor& g,
-                                                 const paddle::Tensor& r, const std::string& e_lambda, bool relu) {
+std::vector<paddle::Tensor> simam_backward_again(const paddle::Tensor& x, const paddle::Tensor& mean,
+                                                 const paddle::Tensor& g, const paddle::Tensor& r, const std::string& e_lambda, bool relu) {
   auto of_x = paddle::empty_like(x), of_g = paddle::empty_like(g);
   simam_second_of(x, nullptr, g, r, nullptr, e_lambda, relu, of_x, nullptr, of_g);
-  return {of_x, of_g};
+  return {of_x, zeros_as(mean), zeros_as(mean), of_g};
 }
 
 std::vector<paddle::Tensor> simam_bias_backward_again(const paddle::Tensor& x, const paddle::Tensor& bias,
-                                                      const paddle::Tensor& g, const paddle::Tensor& r,
+                                                      const paddle::Tensor& mean, const paddle::Tensor& g, const paddle::Tensor& r,
                                                       const paddle::Tensor& r_bias, const std::string& e_lambda,
                                                       bool relu) {
   auto of_x = paddle::empty_like(x), of_bias = paddle::empty_like(bias), of_g = paddle::empty_like(g);
   simam_second_of(x, &bias, g, r, &r_bias, e_lambda, relu, of_x, &of_bias, of_g);
-  return {of_x, of_bias, of_g};
+  return {of_x, of_bias, zeros_as(mean), zeros_as(mean), of_g};
 }
 
-std::vector<paddle::Tensor> bias_second_of(const paddle::Tensor* y, const paddle::Tensor& g, const paddle::Tensor& r,
+paddle::Tensor bias_second_of(const paddle::Tensor* y, const paddle::Tensor& g, const paddle::Tensor& r,
                                            const paddle::Tensor& r_bias) {
   auto of_g = paddle::empty_like(g);
   PD_DISPATCH_FLOATING_TYPES(g.dtype(), "bias_second", ([&] {
@@ -55,17 +60,17 @@ std::vector<paddle::Tensor> bias_second_of(const paddle::Tensor* y, const paddle
                                                    numbers<data_t>(r_bias), of_g.data<data_t>(),
                                                    g.shape()[0] * g.shape()[1], g.shape()[1], plane_size(g));
                              }));
-  return {of_g};
+  return of_g;
 }
 
-std::vector<paddle::Tensor> bias_backward_again(const paddle::Tensor& g, const paddle::Tensor& r,
+std::vector<paddle::Tensor> bias_backward_again(const paddle::Tensor& bias, const paddle::Tensor& g, const paddle::Tensor& r,
                                                 const paddle::Tensor& r_bias) {
-  return bias_second_of(nullptr, g, r, r_bias);
+  return {zeros_as(bias), bias_second_of(nullptr, g, r, r_bias)};
 }
 
-std::vector<paddle::Tensor> bias_relu_backward_again(const paddle::Tensor& y, const paddle::Tensor& g,
+std::vector<paddle::Tensor> bias_relu_backward_again(const paddle::Tensor& bias, const paddle::Tensor& y, const paddle::Tensor& g,
                                                      const paddle::Tensor& r, const paddle::Tensor& r_bias) {
-  return bias_second_of(&y, g, r, r_bias);
+  return {zeros_as(bias), zeros_as(y), bias_second_of(&y, g, r, r_bias)};
 }
 
 // A convolution is linear in x and in its kernels: what its gradients need again are convolutions of the three.
@@ -109,5 +114,5 @@ std::vector<paddle::Tensor> pool_backward_again(const paddle::Tensor& taps, cons
                                                        taps.shape()[0] * taps.shape()[1],
                                                        window(size, kernel, stride, padding));
                              }));
-  return {of_g};
+  return {zeros_as(taps), of_g};
 }

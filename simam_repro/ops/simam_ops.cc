@@ -246,6 +246,9 @@ std::vector<paddle::DataType> simam_bias_dtypes(const paddle::DataType& x, const
   return simam_dtypes(x);
 }
 
+// The name that an operator's second gradient gives to what it computes for an input of the first.
+std::string second_of(const std::string& name) { return paddle::New(paddle::Grad(name)); }
+
 PD_BUILD_OP(simam_fused)
     .Inputs({"X"})
     .Outputs({"Out", "Mean", "Scale"})
@@ -261,8 +264,8 @@ PD_BUILD_GRAD_OP(simam_fused)
     .SetKernelFn(PD_KERNEL(simam_backward));
 
 PD_BUILD_DOUBLE_GRAD_OP(simam_fused)
-    .Inputs({"X", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X"))})
-    .Outputs({paddle::New(paddle::Grad("X")), paddle::Grad(paddle::Grad("Out"))})
+    .Inputs({"X", "Mean", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X"))})
+    .Outputs({second_of("X"), second_of("Mean"), second_of("Scale"), paddle::Grad(paddle::Grad("Out"))})
     .Attrs({"e_lambda: std::string", "relu: bool"})
     .SetKernelFn(PD_KERNEL(simam_backward_again));
 
@@ -281,8 +284,8 @@ PD_BUILD_GRAD_OP(simam_bias_fused)
     .SetKernelFn(PD_KERNEL(simam_bias_backward));
 
 PD_BUILD_DOUBLE_GRAD_OP(simam_bias_fused)
-    .Inputs({"X", "Bias", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Bias"))})
-    .Outputs({paddle::New(paddle::Grad("X")), paddle::New(paddle::Grad("Bias")), paddle::Grad(paddle::Grad("Out"))})
+    .Inputs({"X", "Bias", "Mean", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Bias"))})
+    .Outputs({second_of("X"), second_of("Bias"), second_of("Mean"), second_of("Scale"), paddle::Grad(paddle::Grad("Out"))})
     .Attrs({"e_lambda: std::string", "relu: bool"})
     .SetKernelFn(PD_KERNEL(simam_bias_backward_again));
 
@@ -298,8 +301,8 @@ PD_BUILD_GRAD_OP(bias_fused)
     .SetKernelFn(PD_KERNEL(bias_backward));
 
 PD_BUILD_DOUBLE_GRAD_OP(bias_fused)
-    .Inputs({paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Bias"))})
-    .Outputs({paddle::Grad(paddle::Grad("Out"))})
+    .Inputs({"Bias", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Bias"))})
+    .Outputs({second_of("Bias"), paddle::Grad(paddle::Grad("Out"))})
     .SetKernelFn(PD_KERNEL(bias_backward_again));
 
 PD_BUILD_OP(bias_relu_fused)
@@ -314,8 +317,8 @@ PD_BUILD_GRAD_OP(bias_relu_fused)
     .SetKernelFn(PD_KERNEL(bias_relu_backward));
 
 PD_BUILD_DOUBLE_GRAD_OP(bias_relu_fused)
-    .Inputs({"Out", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Bias"))})
-    .Outputs({paddle::Grad(paddle::Grad("Out"))})
+    .Inputs({"Bias", "Out", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Bias"))})
+    .Outputs({second_of("Bias"), second_of("Out"), paddle::Grad(paddle::Grad("Out"))})
     .SetKernelFn(PD_KERNEL(bias_relu_backward_again));
 
 PD_BUILD_OP(conv_fused)
@@ -334,7 +337,7 @@ PD_BUILD_GRAD_OP(conv_fused)
 
 PD_BUILD_DOUBLE_GRAD_OP(conv_fused)
     .Inputs({"X", "Kernels", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Kernels"))})
-    .Outputs({paddle::New(paddle::Grad("X")), paddle::New(paddle::Grad("Kernels")), paddle::Grad(paddle::Grad("Out"))})
+    .Outputs({second_of("X"), second_of("Kernels"), paddle::Grad(paddle::Grad("Out"))})
     .Attrs({"stride: std::vector<int>", "padding: std::vector<int>", "x_gradient: bool"})
     .SetKernelFn(PD_KERNEL(conv_backward_again));
 
@@ -356,7 +359,7 @@ PD_BUILD_GRAD_OP(max_pool_fused)
 
 PD_BUILD_DOUBLE_GRAD_OP(max_pool_fused)
     .Inputs({"Taps", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X"))})
-    .Outputs({paddle::Grad(paddle::Grad("Out"))})
+    .Outputs({second_of("Taps"), paddle::Grad(paddle::Grad("Out"))})
     .Attrs({"size: std::vector<int>", "kernel: std::vector<int>", "stride: std::vector<int>",
             "padding: std::vector<int>"})
     .SetKernelFn(PD_KERNEL(pool_backward_again));
