@@ -14,8 +14,8 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
+from simam_repro.errors import UserError
+from simam_repro.locks import sole_writer
 from simam_repro.ops import compiler
 from simam_repro.ops.compiler import FLAGS, NAME
 from simam_repro.ops.private import why_not_private
@@ -52,10 +52,10 @@ def build(caches: list[Path], paddle_version: str) -> Path:
     folder = _private_folder(caches, key)
     library, log = folder / LIBRARY, folder / "build.log"
     try:
-        with FileLock(folder / "lock"):
+        with sole_writer(library):
             if not _is_sound(library) and not log.is_file():
                 _compile(folder, library, log)
-    except OSError as error:
+    except (OSError, UserError) as error:
         raise BuildError(str(error)) from None
     if log.is_file():
         raise BuildError(f"the build failed; see {log}, and remove it to try again")
