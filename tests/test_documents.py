@@ -22,7 +22,7 @@ PAGE_NAMES = [path.name for path in PAGES]
 # Their commands want the file that the page shows: tests of their own write it and run them.
 WITH_A_FILE = {
     "add-a-backbone.md": "test_docs_pages.py", "add-a-data-set.md": "test_docs_pages.py",
-    "add-a-module.md": "test_attention.py",
+    "add-a-module.md": "test_attention_files.py",
 }  # fmt: skip
 # What other tests run: these take long, serve until they are stopped, or install.
 SWEEPS = {
@@ -132,7 +132,7 @@ def test_python_of_install():
 
 
 def test_readme_shows_the_module_of_its_page():
-    """tests/test_attention.py runs these lines."""
+    """tests/test_attention_files.py runs these lines."""
     for language in ("python", "yaml"):
         assert blocks(ROOT / "README.md", language) == blocks(ROOT / "docs" / "add-a-module.md", language)
 

@@ -106,9 +106,7 @@ def _fit(
     loaders.open()  # images that do not decode are found out here
     paddle.seed(experiment.seed)
     network = _build_network(experiment, len(data.classes), ranks)
-    optimizer = build_optimizer(
-        experiment.optim, network.parameters(), experiment.train.epochs, len(loaders.train)
-    )  # fmt: skip
+    optimizer = build_optimizer(experiment.optim, network.parameters(), experiment.train.epochs, len(loaders.train))
     if experiment.train.amp != "none":
         use_amp(experiment.train.amp, network, optimizer)
 

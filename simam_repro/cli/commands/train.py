@@ -66,10 +66,9 @@ def main():
     if trained:
         run.check_experiment(experiment)
         trained = not run.is_longer(experiment)
-    if trained:
-        if finish and run.finished:
-            print(f"{cli.relative(run_dir)} is complete")
-            return
+    if trained and finish and run.finished:
+        print(f"{cli.relative(run_dir)} is complete")
+        return
     data = prepare_data(experiment.data)
     try:
         if trained and not run.finished:  # it died while they were drawn
