@@ -143,7 +143,7 @@ def train_in_fork(name: str, run_dir, die_at_change: int | None = None) -> int:
     if child == 0:
         code = 1
         try:
-            import train
+            from simam_repro.cli.commands import train
 
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.argv = ["train.py", *train_arguments(name, run_dir)]

@@ -153,12 +153,17 @@ def use_as_it_is(folder: Path, why: str) -> None:
     missing = missing_packages(folder)
     if missing:
         fail(
-            f"{folder} is left as it is ({why}). It lacks: {', '.join(missing)}.\n"
+            f"{folder} is left as it is ({why}). It lacks: {', '.join(dict.fromkeys(map(_short, missing)))}.\n"
             f"To add them: {python_of(folder)} -m pip install {' '.join(repr(name) for name in missing)}\n"
             f"For an environment of its own: make ... VENV=.venv-new (or move {folder} away)"
         )
     print(f"using {folder} as it is ({why}); it has the packages", flush=True)
     write_stamp(folder, {"made_here": False})
+
+
+def _short(requirement: str) -> str:
+    """Without the platforms that it is for, and without the version, which depends on them."""
+    return re.split("[=<>]", requirement)[0] if ";" in requirement else requirement
 
 
 CHECK = """
@@ -171,7 +176,7 @@ except ImportError:
     except ImportError:
         SpecifierSet = None  # then any version will do
 def has(line):
-    name, wanted = re.fullmatch(r"([\\w.-]+)(.*)", line).groups()
+    name, wanted = re.fullmatch(r"([\\w.-]+)([^;]*).*", line).groups()
     paddle = name.startswith("paddlepaddle")  # any build, any version that the code runs on
     for one in ["paddlepaddle", "paddlepaddle-gpu"] if paddle else [name]:
         try:
@@ -188,7 +193,7 @@ print(json.dumps([line for line in json.load(sys.stdin) if not has(line)]))
 def missing_packages(folder: Path) -> list:
     """The requirements that the environment does not meet. Paddle may be any build of 2.6 or 3."""
     lines = (PROJECT_ROOT / "requirements-cpu.txt").read_text(encoding="utf-8").splitlines()
-    wanted = [re.split(r"\s*[#;]", line)[0] for line in lines if line.strip() and not line.startswith("#")]
+    wanted = [re.split(r"\s*#", line)[0] for line in lines if line.strip() and not line.startswith("#")]
     return ask(folder, CHECK, json.dumps(list(dict.fromkeys(wanted))))
 
 

@@ -1,6 +1,7 @@
 """The installer: which Paddle it takes, what it leaves alone. What the driver says is given; the index is a folder."""
 
 import json
+import shlex
 import subprocess
 import sys
 import venv
@@ -10,6 +11,7 @@ import _paddle_builds
 import pytest
 import setup_environment
 from _paddle_builds import Gpus, choose
+from packaging.requirements import Requirement
 
 ALWAYS, NEVER = (lambda folder: True), (lambda folder: False)
 
@@ -171,6 +173,11 @@ def test_an_environment_of_the_users_is_used_or_refused_but_never_changed(projec
     message = capsys.readouterr().err
     assert stopped.value.code == 2 and "paddlepaddle" in message and "numpy" in message and "-m pip install" in message
     assert not (folder / ".ready").exists()
+    # One Paddle, and a command that asks for one on each platform.
+    lacks, command = message.split("\n")[:2]
+    assert lacks.count("paddlepaddle") == 1 and ";" not in lacks
+    options = [Requirement(text) for text in shlex.split(command.split("pip install ")[1])]
+    assert [one.name for one in options if not one.marker or one.marker.evaluate()].count("paddlepaddle") == 1
 
     site = next(folder.glob("lib/python3*/site-packages"))
     for name, version in (("paddlepaddle_gpu", "2.6.2"), ("numpy", "2.0")):

@@ -17,6 +17,7 @@ def main():
     from simam_repro.data import build_loaders, prepare_data, sets
     from simam_repro.data.listing import left_out_line
 
+    cli.raise_on_termination()  # behind paddle, which the loaders take
     data = prepare_data(experiment.data)
     if (check := sets.load(experiment.data.dataset).check) and not experiment.data.skip_damaged:
         check(data)
