@@ -68,13 +68,10 @@ coverage: $(READY)  ## the tests again, with the share of simam_repro's lines th
 test-slow: $(READY)  ## run the tests that take long or need a browser (an hour)
 	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "slow or browser" --ignore tests/test_notebooks.py $(ARGS)
 
-# The operators are built apart: the sanitizers' libraries must be the first of a process, and a compiler needs no such.
-SANITIZE = SIMAM_REPRO_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0:verify_asan_link_order=0 \
-           UBSAN_OPTIONS=print_stacktrace=1
 sanitize: $(READY)  ## run the tests of the compiled operators under AddressSanitizer and UBSan (needs g++; 5 minutes)
-	$(SANITIZE) $(PY) -c "import paddle; from simam_repro.ops import fused; fused.built()"
-	$(SANITIZE) LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
-	  $(PY) -m pytest -q -p no:cacheprovider -k "not build and not compiler and not load and not threads and not export" \
+	SIMAM_REPRO_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	  $(PY) -m pytest -q -p no:cacheprovider -k "not build and not compiler and not load and not threads" \
 	  tests/test_ops.py tests/test_ops_layers.py tests/test_ops_second.py tests/test_simam.py $(ARGS)
 
 test-paddle26: .venv-paddle26/.ready  ## run the tests under Paddle 2.6.2, the level of the CUDA wheel

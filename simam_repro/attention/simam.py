@@ -52,7 +52,7 @@ def simam(x, e_lambda: float = 1e-4, fused: bool = True, bias=None, relu: bool =
         x: float tensor [N, C, H, W].
         e_lambda: the paper's lambda, positive; it keeps flat channels from dividing by zero.
         fused: use the compiled operator (`simam_repro.ops`) where it is usable: many times faster on a CPU,
-            equal but for rounding, differentiable once. False: Paddle's own operators everywhere.
+            equal but for rounding. False: Paddle's own operators everywhere.
         bias: None, or a tensor [C] of x's dtype, added to x.
         relu: whether a ReLU follows.
     Returns:

@@ -14,7 +14,7 @@ class Conv2D(nn.Conv2D):
     """`paddle.nn.Conv2D`, then the attention behind it, if any, then a ReLU, if `relu`.
 
     With `fused` the compiled operators do it where they are usable, and pass over the output once for bias, attention
-    that can join it, and ReLU together. They are differentiable once.
+    that can join it, and ReLU together.
     """
 
     fused = True

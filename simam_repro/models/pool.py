@@ -7,7 +7,7 @@ from simam_repro import ops
 
 
 class MaxPool2D(nn.MaxPool2D):
-    """`paddle.nn.MaxPool2D`; with `fused` the compiled operator, differentiable once, where it is usable."""
+    """`paddle.nn.MaxPool2D`; with `fused` the compiled operator where it is usable."""
 
     fused = True
 
