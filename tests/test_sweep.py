@@ -95,8 +95,7 @@ def test_the_command_of_a_run_trains_its_experiment(write_sweep_file):
     (*_, last) = read_sweep(
         write_sweep_file(overrides={"train.epochs": 3}, variants={"v": {"data.std": [1.0, 1.0, 1e-3]}}), "x"
     )
-    options = sweep_jobs.train_command(last, smoke=False)
-    done = script("train", *options[2:], "--print-config")
+    done = run([*sweep_jobs.train_command(last, smoke=False), "--print-config"])
     assert yaml.safe_load(done.stdout) == last.experiment.model_dump(mode="json"), done.stderr
 
 
