@@ -225,7 +225,7 @@ def test_more_is_added_and_other_settings_begin_anew(runs):
         )
         passes = []
         todo = measurement.missing
-        measurement.measure((), "cpu", passes.append)
+        measurement.measure("cpu", passes.append)
         assert sum(passes) == len(todo) * measurement.content["images"]
         return todo, json.loads(measurement.path.read_text())
 
@@ -258,7 +258,7 @@ def test_batches_do_not_matter(runs, monkeypatch):
         run = RunFolder(runs / "tiny_simam" / "seed0")
         run.config.write_text(run.config.read_text().replace("batch_size: 4", f"batch_size: {batch_size}"))
         measurement = Measurement(run, Scope(("shot_noise",), (2,), ("pgd",), images=4), anew=True)
-        measurement.measure((), "cpu")
+        measurement.measure("cpu")
         return {key: measurement.content[key] for key in ("clean", "corruptions", "attacks")}
 
     assert content(4) == content(3)

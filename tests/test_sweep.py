@@ -137,11 +137,11 @@ BAD = {
     "unknown override": ({"overrides": {"train.epoch": 1}}, [OFF, "train.epoch", "did you mean train.epochs"]),
     "wrong override": ({"overrides": {"train.epochs": "many"}}, ["train.epochs", "integer", "many"]),
     "infinite": ({"overrides": {"optim.learning_rate": float("inf")}}, ["optim.learning_rate"]),
-    "date": ("overrides: {data.folder: 2001-01-01}", ["overrides.data.folder", "a number, a text"]),
+    "a date is a text": ("overrides: {data.folder: 2001-01-01}", ["data.folder names the folder of dataset: folder"]),
     "huge": (f"overrides: {{train.epochs: 0x{'f' * 9000}}}", ["overrides.train.epochs", "a number, a text"]),
     "name": ({"overrides": {"name": "x"}}, ["overrides", "name", "variant"]),
     "seed in variant": ({"variants": {"v": {"seed": 1}}}, ["variants.v", "seed", "seeds"]),
-    "variant's name": ({"variants": {"a/b": {}}}, ["variants.a/b", "pattern"]),
+    "variant's name": ({"variants": {"a/b": {}}}, ["variants.a/b", "letters, digits"]),
     "wrong variant": ({"variants": {"ok": {}, "v": {"train.epochs": 0}}}, ["variant v", "train.epochs"]),
     "no such arm": ({"arms": ["none", "sima"]}, [OFF, "arm sima", "did you mean simam"]),
     "wrong key of an arm": (
