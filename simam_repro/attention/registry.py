@@ -108,8 +108,8 @@ def _check_file(values: dict) -> str:
     found, expected = checksum(path), values.get("sha256")
     if expected not in (None, found):
         raise UserError(
-            f"{key}: {path} has changed: its sha256 is {found}, not {expected}; restore it, or take it as another "
-            "experiment without sha256"
+            f"{key}: {path} has changed: its sha256 is {found}, not {expected}; restore it, or train anew with the "
+            "file as it is now: in another run folder, and without sha256 in the config"
         )
     check_trust(path, found)
     return found
