@@ -69,7 +69,8 @@ test-slow: $(READY)  ## run the tests that take long or need a browser (an hour)
 	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "slow or browser" --ignore tests/test_notebooks.py $(ARGS)
 
 sanitize: $(READY)  ## run the tests of the compiled operators under AddressSanitizer and UBSan (needs g++; 5 minutes)
-	SIMAM_REPRO_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	SIMAM_REPRO_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0:alloc_dealloc_mismatch=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_LIBRARY_PATH="$$($(PY) -c 'import paddle; print(paddle.__path__[0])')/libs" \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  $(PY) -m pytest -q -p no:cacheprovider -k "not build and not compiler and not load and not threads" \
 	  tests/test_ops.py tests/test_ops_layers.py tests/test_ops_second.py tests/test_simam.py $(ARGS)
