@@ -294,9 +294,10 @@ def test_a_long_wait_for_another_compile_is_said(fused, tmp_path, monkeypatch, c
         return said
 
     with ThreadPoolExecutor() as pool, locks.sole_writer(library):
-        waiting = pool.submit(ops.build.build, tmp_path, paddle.__version__)
+        waiting = pool.submit(ops.build.build, [tmp_path], paddle.__version__)
         assert f"waiting for process {os.getpid()} on" in told()
         library.write_bytes(b"made by the other")
+        library.with_suffix(".sha256").write_text(hashlib.sha256(b"made by the other").hexdigest())
     assert waiting.result() == library and library.read_bytes() == b"made by the other"
 
 
