@@ -25,14 +25,17 @@ TOWERNET = ROOT / "configs" / "caltech_towernet.yaml"
 
 # Of a family whose configs differ in little, these run by default; VGG19's 140 million parameters take a minute each.
 FAMILIES = {
-    r"vgg19": {"caltech_vgg19_simam"},
+    r"vgg19": set(),
     r"resnet(20|56|110)": {"cifar10_resnet20_simam", "cifar100_preresnet20"},
 }
+# Of the other pairs the arm with attention runs by default, and of these both.
+BOTH_ARMS = {"caltech_towernet", "alexnet", "demo_towernet"}
 
 
 def weight(config: Path):
-    others = any(re.search(family, config.stem) and config.stem not in ours for family, ours in FAMILIES.items())
-    heavy = others or config.parent.name == "faithful"
+    family = next((ours for family, ours in FAMILIES.items() if re.search(family, config.stem)), None)
+    plain_arm = config.with_name(f"{config.stem}_simam.yaml").is_file() and config.stem not in BOTH_ARMS
+    heavy = (plain_arm if family is None else config.stem not in family) or config.parent.name == "faithful"
     return pytest.param(config, marks=pytest.mark.slow if heavy else (), id=str(config.relative_to(ROOT / "configs")))
 
 
