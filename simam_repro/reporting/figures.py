@@ -27,7 +27,7 @@ LONGEST_NAME = 24
 def write_figures(run_dir, data: PreparedData | None = None) -> None:
     """Write `RUN_FIGURES` into the run's `figures/`; `data` is the run's, prepared here where it is not given."""
     run = RunFolder(run_dir)
-    remove_temporaries(run.path, run.trained)  # of a call that was killed
+    remove_temporaries(run.path, {*run.trained, *RUN_FIGURES})  # of a call that was killed
     experiment, predictions = run.read_experiment(), run.read_predictions()
     data, size = data or prepare_data(experiment.data), experiment.data.image_size
     run.check_data(data.describe())
