@@ -274,6 +274,7 @@ def attempt(cache, *arguments, env=None):
     return done
 
 
+@pytest.mark.slow
 def test_processes_that_build_at_once_share_the_result(fused, tmp_path):
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda _: attempt(tmp_path), range(3)))
@@ -327,6 +328,7 @@ def test_a_failed_build_is_told_once_and_not_repeated(fused, tmp_path):
     assert "SimAM: compiling" in first.stderr and "SimAM: compiling" not in second.stderr
 
 
+@pytest.mark.slow
 def test_a_library_that_does_not_load(fused, tmp_path):
     """What is as it was built, and yet does not load here: the plain layer; what is not, is built again."""
     library = ops.build.build([ops.fused.CACHE], paddle.__version__)

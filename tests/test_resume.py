@@ -294,11 +294,11 @@ with locked(sys.argv[1]):
 
 def test_killed_by_sigkill_at_random_and_at_chosen_moments(tmp_path):
     """A handful; `make kill-test` does the rest."""
-    options = ["--only", NAME, "--kills", 2, "--every", 80, "--output", tmp_path / "report.json"]
+    options = ["--only", NAME, "--kills", 1, "--every", 160, "--output", tmp_path / "report.json"]
     done = script("kill_test", *options, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     report = read_json(tmp_path / "report.json")[NAME]
-    assert report.pop("every") == 80
+    assert report.pop("every") == 160
     counts = [count for way in report.values() for count in way.values()]
-    assert sum(count["kills"] for count in counts) >= 5
+    assert sum(count["kills"] for count in counts) >= 3
     assert all(count["kills"] == count["identical"] for count in counts)

@@ -5,7 +5,7 @@ follows from the kept numbers (equivalence over seeds, effect sizes, the sentenc
 """
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from simam_repro.config import Experiment
 from simam_repro.errors import UserError
@@ -99,8 +99,8 @@ def _approximate_p(difference: dict) -> float | None:
     if difference["images_and_seeds_interval"] is None:
         return None
     low, high = difference["images_and_seeds_interval"]
-    error = (high - low) / (2 * stats.norm.ppf((1 + statistics.CONFIDENCE) / 2))
-    return float(2 * stats.norm.sf(abs(difference["mean"]) / error)) if error else None
+    error = (high - low) / (2 * scipy.stats.norm.ppf((1 + statistics.CONFIDENCE) / 2))
+    return float(2 * scipy.stats.norm.sf(abs(difference["mean"]) / error)) if error else None
 
 
 def _mcnemar(old: dict) -> dict:

@@ -14,8 +14,7 @@ asks for a common variance or for correlations, which five seeds do not tell.
 import math
 
 import numpy as np
-from scipy import stats
-from scipy.optimize import brentq
+import scipy  # its parts load when they are used: they take longer than many a command
 
 from simam_repro.evaluation.metrics import softmax
 
@@ -55,7 +54,7 @@ def t_interval(differences, confidence: float = CONFIDENCE) -> tuple[float, floa
     """Interval of the mean, mean -+ t(n - 1) sd / sqrt(n); None where `tell_about_seeds` is False."""
     if not tell_about_seeds(differences):
         return None
-    half = stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * sd(differences) / math.sqrt(len(differences))
+    half = scipy.stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * sd(differences) / math.sqrt(len(differences))
     mean = float(np.mean(differences))
     return mean - half, mean + half
 
@@ -65,7 +64,7 @@ def t_p(differences) -> float | None:
     if not tell_about_seeds(differences):
         return None
     t = np.mean(differences) / (sd(differences) / math.sqrt(len(differences)))
-    return float(2 * stats.t.sf(abs(t), len(differences) - 1))
+    return float(2 * scipy.stats.t.sf(abs(t), len(differences) - 1))
 
 
 def bootstrap_interval(
@@ -79,7 +78,7 @@ def bootstrap_interval(
     """
     if not tell_about_seeds(differences):
         return None
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (np.asarray(differences, float),), np.mean, method="percentile", confidence_level=confidence,
         n_resamples=RESAMPLES, rng=np.random.default_rng(seed),
     )  # fmt: skip
@@ -187,7 +186,7 @@ def mcnemar(baseline_right, arm_right) -> dict:
     baseline_right, arm_right = np.asarray(baseline_right, bool), np.asarray(arm_right, bool)
     only_baseline, only_arm = int((baseline_right & ~arm_right).sum()), int((arm_right & ~baseline_right).sum())
     few, both = min(only_baseline, only_arm), only_baseline + only_arm
-    at_most, exactly = stats.binom.cdf(few, both, 0.5), stats.binom.pmf(few, both, 0.5)
+    at_most, exactly = scipy.stats.binom.cdf(few, both, 0.5), scipy.stats.binom.pmf(few, both, 0.5)
     p, mid_p = min(1.0, float(2 * at_most)), float(2 * at_most - exactly)
     return {"only_baseline_right": only_baseline, "only_arm_right": only_arm, "p": p, "mid_p": min(1.0, mid_p)}
 
@@ -216,9 +215,9 @@ def power_of_t_test(difference: float, deviation: float, n: int, confidence: flo
     distribution, averaged over 4000 quantiles of the estimated variance (scipy's nct gives NaN for n below 20).
     """
     shift, df = difference / deviation * math.sqrt(n), n - 1
-    variance = stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, df) / df
-    critical = stats.t.ppf((1 + confidence) / 2, df) * np.sqrt(variance)
-    return float(np.mean(stats.norm.sf(critical - shift) + stats.norm.cdf(-critical - shift)))
+    variance = scipy.stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, df) / df
+    critical = scipy.stats.t.ppf((1 + confidence) / 2, df) * np.sqrt(variance)
+    return float(np.mean(scipy.stats.norm.sf(critical - shift) + scipy.stats.norm.cdf(-critical - shift)))
 
 
 def detectable_difference(deviation: float | None, n: int, confidence: float = CONFIDENCE) -> float | None:
@@ -229,7 +228,9 @@ def detectable_difference(deviation: float | None, n: int, confidence: float = C
     if not deviation or n < 2:
         return None
     # With two seeds the critical t is 12.7, for 12 arms 153: the largest there is.
-    shift = brentq(lambda shift: power_of_t_test(shift, math.sqrt(n), n, confidence) - POWER, 0.1, 10_000)
+    shift = scipy.optimize.brentq(
+        lambda shift: power_of_t_test(shift, math.sqrt(n), n, confidence) - POWER, 0.1, 10_000
+    )
     return float(shift * deviation / math.sqrt(n))
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from simam_repro.config import Data, Experiment
 from simam_repro.data import PreparedData, prepare_data
@@ -22,6 +23,7 @@ AUGMENTED = 16
 MOST_SAMPLES = 16
 MOST_NAMED_CLASSES = 50  # above, a confusion matrix is shading only
 LONGEST_NAME = 24
+IMAGE_SIDE, IMAGE_GAP, HEADING = 1.85, 0.15, 0.5  # of a grid, inches
 
 
 def write_figures(run_dir, data: PreparedData | None = None) -> None:
@@ -137,16 +139,23 @@ def plot_confusion(matrix: np.ndarray, classes, path, weights: str = "best", sta
 
 
 def _grid(images, titles, columns: int = 4, wrong=None):
-    """A figure of images with titles; those in the mask `wrong` have theirs in bold red."""
+    """A figure of images with titles; those in the mask `wrong` have theirs in bold red.
+
+    All in one pair of axes, in inches: the layout of many takes longer than a short training.
+    """
     rows = -(-len(images) // columns)
-    title_lines = max(title.count("\n") + 1 for title in titles)
-    figure = new_figure(2.0 * columns, (2.0 + 0.17 * title_lines) * rows)
-    for position, panel in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
-        panel.axis("off")
-        if position < len(images):
-            panel.imshow(images[position])
-            look = {"color": "#b00020", "fontweight": "bold"} if wrong is not None and wrong[position] else {}
-            panel.set_title(titles[position], fontsize=9, **look)
+    title_height = 0.08 + 0.17 * max(title.count("\n") + 1 for title in titles)
+    width, height = IMAGE_SIDE + IMAGE_GAP, IMAGE_SIDE + title_height
+    size = width * columns + IMAGE_GAP, height * rows + IMAGE_GAP
+    figure = Figure(figsize=(size[0], size[1] + HEADING))
+    axes = figure.add_axes((0, 0, 1, size[1] / (size[1] + HEADING)))
+    axes.axis("off")
+    for position, (image, title) in enumerate(zip(images, titles)):
+        left, top = IMAGE_GAP + position % columns * width, position // columns * height + title_height
+        axes.imshow(image, extent=(left, left + IMAGE_SIDE, top + IMAGE_SIDE, top))
+        look = {"color": "#b00020", "fontweight": "bold"} if wrong is not None and wrong[position] else {}
+        axes.text(left + IMAGE_SIDE / 2, top - 0.04, title, ha="center", va="bottom", fontsize=9, **look)
+    axes.set(xlim=(0, size[0]), ylim=(size[1], 0))
     return figure
 
 
