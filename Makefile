@@ -46,7 +46,7 @@ EXPERIMENTS = $(subst _,-,$(patsubst cifar10_%,cifar_%,$(patsubst alexnet,cifar_
 .PHONY: help setup demo test coverage test-slow sanitize test-paddle26 $(EXPERIMENTS) \
         caltech-towernet-off cifar-alexnet-off \
         sweep-caltech-towernet sweep-cifar-alexnet \
-        evaluate export publish predict curves attention robustness summary matrix keep report kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl gpu-check bench lock clean
+        evaluate export publish predict curves attention robustness summary matrix keep report verify signal-propagation kill-test notebooks test-notebooks show-data data-caltech data-cifar visualdl gpu-check bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "%-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -178,10 +178,22 @@ keep: $(READY)  ## copy the small files of complete runs, or of whole sweeps, to
 report: $(READY)  ## build results/report.html and the README's table from results/ and benchmarks/results/
 	$(PY) scripts/report.py $(ARGS)
 
+verify: $(READY)  ## is a run in line with the reference runs in results/? (RUN=...)
+	$(PY) scripts/verify.py $(call quoted,$(RUN)) $(ARGS)
+
+signal-propagation: $(READY)  ## RMS of activations and gradients before the first step (SWEEP=sweeps/...)
+	$(PY) scripts/signal_propagation.py -c $(call quoted,$(SWEEP)) $(ARGS)
+
 notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks anew (2 minutes)
 	$(PY) scripts/build_notebooks.py $(ARGS)
 
-test-notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks as a test, outputs not kept
+test-verify: $(READY)  ## is a run in line with the reference runs in results/? (RUN=...)
+	$(PY) scripts/verify.py $(call quoted,$(RUN)) $(ARGS)
+
+signal-propagation: $(READY)  ## RMS of activations and gradients before the first step (SWEEP=sweeps/...)
+	$(PY) scripts/signal_propagation.py -c $(call quoted,$(SWEEP)) $(ARGS)
+
+notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks as a test, outputs not kept
 	$(PY) -m pytest -q -m slow tests/test_notebooks.py $(ARGS)
 
 $(VENV)/.notebooks: requirements-notebooks.txt $(READY)

@@ -123,9 +123,14 @@ class RunFolder:
         return self.result.is_file()
 
     @property
+    def kept(self) -> bool:
+        """Whether it has been reduced to its small files, by keep_results.py."""
+        return self.complete and self.outcomes.is_file()
+
+    @property
     def finished(self) -> bool:
-        """Complete, with all of its figures: nothing is left to do."""
-        return self.complete and all((self.figures / name).is_file() for name in RUN_FIGURES)
+        """Complete, with all of its figures: nothing is left to do. Of a kept run there is nothing to draw."""
+        return self.kept or self.complete and all((self.figures / name).is_file() for name in RUN_FIGURES)
 
     def read_experiment(self) -> Experiment:
         with reading_a_run():

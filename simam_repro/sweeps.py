@@ -3,6 +3,7 @@
 import heapq
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -24,11 +25,13 @@ from simam_repro.config_files import load_mapping
 from simam_repro.errors import UserError
 from simam_repro.places import find_file
 from simam_repro.runs import RUNS_ROOT, RunFolder, default_run_dir
+from simam_repro.storage import atomic_folder
 
 KEYS = "configs, arms, seeds, overrides, variants"
-# What a sweep's folder holds besides its runs, by compare.py, robustness.py and attention_maps.py.
+# What a sweep's folder holds besides its runs: by compare.py, robustness.py, attention_maps.py, signal_propagation.py.
 SUMMARIES = (
     "comparison.json", "comparison.png", "robustness.json", "robustness.png", "attention_maps.png", "grad_cam.png",
+    "propagation.json", "propagation.png",
 )  # fmt: skip
 
 
@@ -161,6 +164,32 @@ def check_started(runs: list[SweepRun]) -> None:
                 f"{run.folder.path} was started with another config: {', '.join(differing)} differ; "
                 f"undo the change, remove that folder, or give the sweep's file another name"
             )
+
+
+def take_kept(runs: list[SweepRun], kept: Path) -> list[SweepRun]:
+    """Copy into the sweep's folder each run that is complete in `kept` and has not begun here; returns those.
+
+    Args:
+        kept: what keep_results.py has left of such a sweep, perhaps on another machine: `<kept>/<name>/seed<seed>`.
+    Raises:
+        UserError: there is none; one was trained as another experiment, or has no outcomes to compare.
+    """
+    found = [(run, RunFolder(default_run_dir(run.experiment, kept))) for run in runs]
+    found = [(run, folder) for run, folder in found if folder.complete]
+    if not found:
+        raise UserError(
+            f"{kept} has no complete run of this sweep: its runs are {kept}/NAME/seedN, as in {runs[0].name}"
+        )
+    for run, folder in found:
+        if differing := folder.read_experiment().differing_keys(run.experiment):
+            raise UserError(f"{folder.path} is of another experiment: {', '.join(differing)} differ")
+        if not folder.kept:
+            raise UserError(f"{folder.path} has no {folder.outcomes.name}: keep the run with keep_results.py")
+    new = [(run, folder) for run, folder in found if not run.folder.started]
+    for run, folder in new:
+        with atomic_folder(run.folder.path) as temporary:
+            shutil.copytree(folder.path, temporary, dirs_exist_ok=True)
+    return [run for run, _ in new]
 
 
 def sweep_of(path) -> Path:

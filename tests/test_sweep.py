@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import keep_results
 import pytest
 import yaml
 from commands import ROOT, assert_refused, run, script
@@ -23,7 +24,7 @@ from simam_repro.errors import RunError, UserError
 from simam_repro.locks import holder, locked
 from simam_repro.runs import RUNS_ROOT, RunFolder
 from simam_repro.storage import read_json, write_text
-from simam_repro.sweeps import read_sweep, sweep_of
+from simam_repro.sweeps import read_sweep, sweep_of, take_kept
 
 OFF, ON = "configs/demo_towernet.yaml", "configs/demo_towernet_simam.yaml"
 SMALL = {"data.train_limit": 8, "data.eval_limit": 4, "data.batch_size": 4, "train.checkpoint_steps": 1}
@@ -282,6 +283,37 @@ def test_a_changed_sweep_is_refused(swept):
     done = sweep_command(path, folder, "-o", "optim.learning_rate=0.5")
     assert_refused(done, "demo_towernet/seed0", "optim.learning_rate differ", "remove that folder")
     assert results(folder)  # still there
+
+
+def test_runs_that_were_kept_elsewhere_count(swept, tmp_path):
+    path, folder, _ = swept
+    keep_results.keep_run(RunFolder(folder / "demo_towernet" / "seed0"), tmp_path / "kept")
+    done = sweep_command(path, tmp_path / "out", "--kept", tmp_path / "kept")
+    assert done.returncode == 0, done.stderr
+    assert "1 run taken from" in done.stdout and "1 complete, 1 waiting" in done.stdout
+    taken, trained = run_folders(tmp_path / "out").values()
+    assert not (taken / "checkpoints").exists() and (trained / "checkpoints").is_dir()
+    numbers, before = (read_json(place / "comparison.json")["comparisons"] for place in (tmp_path / "out", folder))
+    assert numbers[0]["arms"][0]["final"] == before[0]["arms"][0]["final"]
+    # It is kept again as it was.
+    keep_results.keep_run(RunFolder(taken), tmp_path / "again")
+    files = {file.name: file.read_bytes() for file in taken.iterdir() if file.is_file()}
+    again = RunFolder(tmp_path / "again" / "demo_towernet" / "seed0").path
+    assert {file.name: file.read_bytes() for file in again.iterdir()} == files and len(files) == 5
+
+
+def test_kept_runs_that_are_refused(swept, tmp_path):
+    path, folder, _ = swept
+    runs = read_sweep(path, tmp_path / "out", smoke_test=True)
+    with pytest.raises(UserError, match="seed0 has no outcomes.json"):
+        take_kept(runs, folder)
+    keep_results.keep_run(RunFolder(folder / "demo_towernet" / "seed0"), tmp_path / "kept")
+    other = read_sweep(path, tmp_path / "out", ["optim.learning_rate=0.5"], smoke_test=True)
+    with pytest.raises(UserError, match="another experiment: optim.learning_rate differ"):
+        take_kept(other, tmp_path / "kept")
+    with pytest.raises(UserError, match="no complete run of this sweep"):
+        take_kept(runs, tmp_path / "nowhere")
+    assert not (tmp_path / "out").exists()
 
 
 def start(path, folder, *more) -> subprocess.Popen:

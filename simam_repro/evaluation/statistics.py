@@ -59,6 +59,18 @@ def t_interval(differences, confidence: float = CONFIDENCE) -> tuple[float, floa
     return mean - half, mean + half
 
 
+def prediction_interval(values, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Where one more value of the same normal distribution falls, mean -+ t(n - 1) sd sqrt(1 + 1 / n).
+
+    None of fewer than two values, or when all are equal.
+    """
+    if not sd(values):
+        return None
+    n = len(values)
+    half = scipy.stats.t.ppf((1 + confidence) / 2, n - 1) * sd(values) * math.sqrt(1 + 1 / n)
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
 def t_p(differences) -> float | None:
     """Two-sided p of the paired t test; None where `t_interval` is None."""
     if not tell_about_seeds(differences):

@@ -23,6 +23,11 @@ def parse_arguments():
         "auto: one for each processor, at most one for each run; default 1",
     )  # fmt: skip
     parser.add_argument("--sweep-dir", type=Path, metavar="DIR", help="where to write; default runs/SWEEP")
+    parser.add_argument(
+        "--kept", type=Path, metavar="DIR",
+        help="what keep_results.py has kept of this sweep, perhaps on another machine: those runs are copied, not "
+        "trained, and the comparison has them, too",
+    )  # fmt: skip
     cli.add_override_option(parser)
     parser.add_argument("--smoke", action="store_true", help="cut each run to 1 epoch of 2 batches; in .smoke/SWEEP")
     return parser.parse_args()
@@ -34,7 +39,7 @@ def main():
     from simam_repro.cli.sweep_report import progress_report
     from simam_repro.locks import locked
     from simam_repro.runs import RUNS_ROOT, SMOKE_ROOT
-    from simam_repro.sweeps import check_started, read_sweep
+    from simam_repro.sweeps import check_started, read_sweep, take_kept
 
     root = SMOKE_ROOT if arguments.smoke else RUNS_ROOT
     folder = arguments.sweep_dir or root / Path(arguments.config).stem
@@ -43,6 +48,9 @@ def main():
     limit = arguments.jobs or min(processors(), len(runs))
     with locked(folder):
         check_started(runs)
+        if arguments.kept:
+            taken = len(take_kept(runs, arguments.kept))
+            print(f"{taken} {'run' if taken == 1 else 'runs'} taken from {cli.relative(arguments.kept)}")
         jobs = [Job(run, folder / "logs" / f"{run.name}.log") for run in runs]
         try:
             with progress_report(jobs, limit) as report:
