@@ -1,4 +1,5 @@
-"""Build results/report.html from results/ and benchmarks/results/; from the same, what the READMEs say and show.
+"""Build results/report.html and report.zh-CN.html from results/ and benchmarks/results/; from the same, what the
+READMEs say and show.
 
 With --recompute, first every comparison.json whose runs' outcomes were kept is computed from them again.
 """
@@ -17,7 +18,7 @@ def main():
     parser.add_argument(
         "--results", type=Path, default=PROJECT_ROOT / "results", metavar="DIR", help="default: results/"
     )
-    parser.add_argument("--output", type=Path, metavar="HTML", help="default: report.html in the results")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="of the report; default: the results")
     parser.add_argument("--readme", type=Path, action="append", metavar="FILE", help="default: both READMEs")
     parser.add_argument(
         "--recompute", action="store_true", help="compute every comparison from the kept outcomes of its runs"
@@ -35,15 +36,13 @@ def main():
     if arguments.recompute:
         for folder, done in recompute(arguments.results):
             print(f"{cli.relative(folder)}: {'computed from outcomes' if done else 'not recomputable, kept as it is'}")
-    output = arguments.output or arguments.results / "report.html"
-    write_report(output, arguments.results)
+    pages = write_report(arguments.output or arguments.results, arguments.results)
     plot_effects(read_sweeps(arguments.results), arguments.results / FIGURE)
     readmes = arguments.readme or sorted(PROJECT_ROOT.glob("README*.md"))
     for readme in readmes:
         update_readme(readme, arguments.results)
-    print(
-        f"{cli.relative(output)}; answer and table of {', '.join(str(cli.relative(readme)) for readme in readmes)}"
-    )
+    written = [str(cli.relative(path)) for path in (*pages, *readmes)]
+    print(f"{', '.join(written[: len(pages)])}; answer and table of {', '.join(written[len(pages) :])}")
 
 
 if __name__ == "__main__":

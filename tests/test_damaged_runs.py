@@ -219,7 +219,7 @@ def test_a_report_goes_on_without_a_damaged_run(name, sweep, monkeypatch, tmp_pa
     compare_sweep(sweep, monkeypatch)
     path = sweep / "made" / "seed2" / name
     path.write_bytes(path.read_bytes()[:40])
-    write_report(tmp_path / "report.html", tmp_path, tmp_path)
+    write_report(tmp_path, tmp_path, tmp_path)
     assert (tmp_path / "report.html").is_file() and str(path) in capsys.readouterr().err
 
 

@@ -1,5 +1,6 @@
 """The report and the README's table: what they say follows from the files, and what is committed is not stale."""
 
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from simam_repro.config import PROJECT_ROOT
 from simam_repro.errors import UserError
 from simam_repro.evaluation.comparison import compare
 from simam_repro.evaluation.wording import rows_of
+from simam_repro.reporting.first_screen import TEXTS, answer_lines
+from simam_repro.reporting.forest import Row, forest_figure
+from simam_repro.reporting.languages import LANGUAGES
 from simam_repro.reporting.readme import (
     ANSWER,
     BEGIN,
@@ -23,11 +27,13 @@ from simam_repro.reporting.readme import (
     update_readme,
     with_block,
 )
-from simam_repro.reporting.report import answer, recipe_rows, write_report
+from simam_repro.reporting.report import recipe_rows, write_report
 from simam_repro.reporting.results import read_sweeps
+from simam_repro.reporting.verdicts import LOOKS, NO_INTERVAL, NOT_SHOWN, SHOWN, judged
 from simam_repro.storage import write_json
 
 READMES = sorted(PROJECT_ROOT.glob("README*.md"))
+FACETS = ("set", "network", "module")
 REAL = {"name": "caltech101_16", "stand_in": False}
 
 
@@ -43,8 +49,9 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path):
         super().__init__()
-        self.words, self.sources, self.links, self.open = [], [], [], []
-        self.feed(path.read_text(encoding="utf-8"))
+        self.words, self.sources, self.links, self.open, self.labels, self.facets = [], [], [], [], [], []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
         self.text = " ".join(" ".join(self.words).split())
 
     def handle_starttag(self, tag, attributes):
@@ -53,12 +60,15 @@ class Page(HTMLParser):
         self.links += [attributes["href"]] if "href" in attributes else []
         if tag not in ("meta", "img", "br", "link"):
             self.open.append(tag)
+        self.labels += [attributes["aria-label"]] if tag == "svg" else [attributes["alt"]] if tag == "img" else []
+        if "data-module" in attributes:
+            self.facets.append({facet: json.loads(attributes[f"data-{facet}"]) for facet in FACETS})
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.words.append(data)
 
 
@@ -70,17 +80,57 @@ def results(tmp_path_factory):
     return results
 
 
+def report(results: Path, folder: Path) -> dict[str, Page]:
+    """{code of the language: page} of the report on `results`, without benchmarks."""
+    pages = write_report(folder, results, folder)
+    return dict(zip(LANGUAGES, map(Page, pages)))
+
+
 @pytest.fixture(scope="module")
-def page(results, tmp_path_factory):
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, results, path.parent)
-    return Page(path)
+def pages(results, tmp_path_factory):
+    return report(results, tmp_path_factory.mktemp("report"))
 
 
-def test_page_is_one_file(page):
-    assert page.open == []
-    assert page.sources and all(source.startswith("data:image/") for source in page.sources)
-    assert page.links and all(link.startswith("#") for link in page.links)
+@pytest.fixture(scope="module")
+def page(pages):
+    return pages["en"]
+
+
+def test_each_page_is_one_file_that_leads_to_the_other(pages):
+    for code, page in pages.items():
+        assert page.open == [] and all(source.startswith("data:image/") for source in page.sources)
+        others = {language.page for language in LANGUAGES.values() if language.code != code}
+        assert {link for link in page.links if not link.startswith("#")} == others
+        ids = re.findall(r' id="([^"]+)"', page.source)
+        assert len(ids) == len(set(ids)), "an id twice"
+        assert {link[1:] for link in page.links if link.startswith("#")} <= set(ids)
+        assert not re.search(r"@import|url\((?!#)|https?://(?!www\.w3\.org)", page.source)
+
+
+def test_both_languages_have_the_same_numbers(pages):
+    def numbers(page):
+        tables = re.findall(r"<table.*?</table>", page.source, re.DOTALL)
+        return [re.findall(r"[-+]?\d+(?:[.,]\d+)*", re.sub(r"<[^>]*>", " ", table)) for table in tables]
+
+    english, chinese = map(numbers, pages.values())
+    assert len(english) > 3 and [sorted(table) for table in english] == [sorted(table) for table in chinese]
+    assert not re.search(r"\b(baseline|interval|seeds?|accuracy|epochs)\b", pages["zh"].text)
+
+
+def test_figures_are_told_to_those_who_do_not_see_them(pages):
+    for page in pages.values():
+        assert len(page.labels) == 5 and all(page.labels)
+        assert any("SimAM -" in label or "SimAM +" in label for label in page.labels)
+        assert "var(--fig-000000)" in page.source and "prefers-color-scheme: dark" in page.source
+
+
+def test_every_comparison_folds_and_says_what_filters_choose_by(page):
+    rows = [
+        one for one in page.facets if one == {"set": ["Caltech101-16"], "network": ["TowerNet"], "module": ["SimAM"]}
+    ]
+    assert len(rows) == len(page.facets) == 4  # two of the table, two comparisons
+    assert page.source.count("<details") == 4  # and what has too few seeds, and the commands
+    assert "<details open" not in page.source
 
 
 def test_page_says_what_was_measured(page, results):
@@ -93,31 +143,48 @@ def test_page_says_what_was_measured(page, results):
 
 
 def test_one_run_a_side_is_no_evidence(page):
-    assert "1 more comparison(s) have too few runs a side" in page.text
+    assert "1 more with fewer than 5 seeds: no interval, and no conclusion" in page.text
+    assert "one run, or too few for an interval" in page.text
 
 
 @pytest.mark.parametrize(
-    "keys, first",
+    "keys, expected",
     [
-        ({"seeds": 5}, "No effect is shown so far: in none of the 1"),
-        ({"seeds": 6, "gain": 0.15, "spread": 0.001}, "In 1 of 1 comparisons"),
+        ({"seeds": 5}, NOT_SHOWN),
+        ({"seeds": 6, "gain": 0.15, "spread": 0.001}, SHOWN),
+        ({"seeds": 2, "gain": 0.15}, NO_INTERVAL),
     ],
 )
-def test_the_answer_follows_the_intervals(tmp_path, keys, first):
-    assert answer(keep(tmp_path / "sweep", data=REAL, **keys))[0].startswith(first)
+def test_text_and_figure_follow_the_intervals(tmp_path, keys, expected):
+    keep(tmp_path / "sweep", data=REAL, **keys)
+    sweeps = read_sweeps(tmp_path)
+    (row,) = judged(sweeps[0].comparisons)
+    assert row[3] == expected
+    said = answer_lines(sweeps, "en")[0]
+    assert (TEXTS["en"]["nothing"] if expected == NO_INTERVAL else TEXTS["en"][expected]) in said
+    assert LOOKS[expected][1][:20] in report(tmp_path, tmp_path)["en"].text
+
+
+def test_several_arms_are_rows_below_one_heading(tmp_path):
+    difference = {"values": [0.01], "mean": 0.01, "t_interval": [0, 0.02], "images_and_seeds_interval": None}
+    rows = [Row(f"arm {i}, n = 5", difference, NOT_SHOWN, "A network") for i in range(3)]
+    figure = forest_figure(rows, 4.7)
+    figure.draw_without_rendering()
+    texts = [text for text in figure.axes[0].texts if text.get_text()]
+    assert [text.get_text() for text in texts].count("A network") == 1 and len(texts) == 4
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_stand_in_data_is_no_answer(tmp_path):
-    comparisons = keep(tmp_path / "results" / "demo", seeds=3)
-    assert answer(comparisons) == ["Nothing has been measured on real data yet."]
-    write_report(tmp_path / "report.html", tmp_path / "results", tmp_path)
-    assert "stand-in data" in Page(tmp_path / "report.html").text
+    keep(tmp_path / "results" / "demo", seeds=3)
+    page = report(tmp_path / "results", tmp_path)["en"]
+    assert "Nothing has been measured on real data" in page.text and "stand-in data" in page.text
     assert "stand-in data" in results_table(tmp_path / "results")
 
 
 def test_report_of_nothing(tmp_path):
-    write_report(tmp_path / "report.html", tmp_path, tmp_path)
-    assert "Nothing has been measured" in Page(tmp_path / "report.html").text
+    assert "Nothing has been measured" in report(tmp_path, tmp_path)["en"].text
 
 
 def test_recipes_are_compared_at_the_same_seed_and_scale(tmp_path):
@@ -185,11 +252,12 @@ def test_the_committed_report_is_not_stale(tmp_path):
     """All but the figures, whose bytes depend on matplotlib and its fonts."""
 
     def without_figures(path):
-        return re.sub(r'src="data:image/[^"]*"', "", path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return re.sub(r'src="data:image/[^"]*"|<svg .*?</svg>', "", text, flags=re.DOTALL)
 
-    write_report(tmp_path / "report.html")
-    committed = PROJECT_ROOT / "results" / "report.html"
-    assert without_figures(committed) == without_figures(tmp_path / "report.html"), "run make report"
+    for page in write_report(tmp_path):
+        committed = PROJECT_ROOT / "results" / page.name
+        assert without_figures(committed) == without_figures(page), "run make report"
 
 
 def paired(off: float, on: float) -> dict:
@@ -222,19 +290,18 @@ def test_robustness_of_whatever_was_measured(tmp_path, parts):
     measured = {"images": 10, "checkpoint": "last", "levels": [1, 3], "comparisons": [comparison | PARTS[parts]]}
     measured["schema"] = 2
     write_json(folder / "robustness.json", measured)
-    write_report(tmp_path / "report.html", tmp_path / "results", tmp_path)
-    text = Page(tmp_path / "report.html").text
-    assert "none (clean images) 80.0 % 90.0 % +10.0 none none" in text and "severities 1, 3" in text
+    text = report(tmp_path / "results", tmp_path)["en"].text
+    assert "clean images 80.0 % 90.0 % +10.0 none none" in text and "severities 1, 3" in text
     assert ("fog 50.0 % 60.0 %" in text and "not defined" in text) == ("corruptions" in PARTS[parts])
-    assert ("PGD 0.5 30.0 % 20.0 % -10.0 none none" in text) == bool(PARTS[parts]["attacks"])
+    assert ("PGD 0.5/255 30.0 % 20.0 % -10.0 none none" in text) == bool(PARTS[parts]["attacks"])
 
 
 def test_command(tmp_path, results):
     readme = tmp_path / "README.md"
     readme.write_text("\n".join([BEGIN, END, *ANSWER]) + "\n")
-    command = [sys.executable, PROJECT_ROOT / "scripts/report.py", "--readme", readme, "--output", tmp_path / "r.html"]
+    command = [sys.executable, PROJECT_ROOT / "scripts/report.py", "--readme", readme, "--output", tmp_path]
     done = subprocess.run([*command, "--results", results], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "r.html").stat().st_size > 50_000 and "| what |" in readme.read_text()
+    assert (tmp_path / "report.zh-CN.html").stat().st_size > 50_000 and "| what |" in readme.read_text()
     refused = subprocess.run([*command, "--results", tmp_path / "nowhere"], capture_output=True, text=True)
     assert refused.returncode == 2 and "no folder of results" in refused.stderr

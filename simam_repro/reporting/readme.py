@@ -8,8 +8,9 @@ from urllib.parse import quote
 from simam_repro.errors import UserError
 from simam_repro.evaluation.statistics import FEWEST_SEEDS
 from simam_repro.evaluation.wording import RULE, baseline_text, rows_of
-from simam_repro.reporting.first_screen import answer_block, chinese_title
-from simam_repro.reporting.report import holm_p, interval, percent, points
+from simam_repro.reporting import chinese
+from simam_repro.reporting.first_screen import answer_block
+from simam_repro.reporting.numbers import holm_p, interval, percent, points
 from simam_repro.reporting.results import RESULTS, read_sweeps
 from simam_repro.storage import write_text
 
@@ -80,11 +81,9 @@ TABLE_TEXTS = {
             "实验", "组", "n", "基线", "该组", "差值（百分点）", "95% 置信区间：种子（t）", "95% 置信区间：图像和种子",
             "p（Holm）",
         ),
-        "title": chinese_title,
+        "title": chinese.title,
         "none": "无",
-        "rule": "只有两个置信区间（只考虑种子；同时考虑图像和种子）都不含 0，才说有效果。"
-        "在没有任何真实差别的模拟实验中，用 5 个种子时，"
-        "这条规则误报的比例不超过 6%；如果只看种子的置信区间（评估图像视为固定），误报最多可达 18%。",
+        "rule": chinese.PHRASES[RULE],
         "holm": "p 值对应上述规则，并按表中有 p 值的 {} 行做了 Holm 校正。",
         "kept": "以下结果没有保留逐张预测，无法重新计算，p 值由置信区间近似得出：{}。",
         "folded": "另有 {} 项，规模很小：种子不到 {} 个，没有置信区间，也不下结论",

@@ -1,165 +1,165 @@
-"""results/report.html: one file that says what was measured, how sure it is, and how to measure it again."""
+"""results/report.html, in each language a file: what was measured, how sure it is, and how to measure it again."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 
-from simam_repro.evaluation import published, statistics, wording
-from simam_repro.reporting import report_figures
+from simam_repro.data import sets
+from simam_repro.evaluation import published, wording
+from simam_repro.evaluation.statistics import FEWEST_SEEDS
+from simam_repro.models import backbones
+from simam_repro.reporting import numbers, report_figures
+from simam_repro.reporting.first_screen import answer_lines
+from simam_repro.reporting.forest import Row, forest_figure
+from simam_repro.reporting.inline_svg import DARK, inline_svg, variable
+from simam_repro.reporting.languages import LANGUAGES, Language
 from simam_repro.reporting.results import BENCHMARKS, RESULTS, Sweep, read_benchmarks, read_sweeps
-from simam_repro.reporting.style import STAND_IN_NOTE
+from simam_repro.reporting.verdicts import LOOKS, NO_INTERVAL, judged
 from simam_repro.storage import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
-MAPS = ("attention_maps.png", "grad_cam.png")
 # The full recipes, for a GPU: command, what, and the time to expect. None has been run: the times are the
 # FLOPs (forward and backward: 3 times `make summary`'s) at 2 TFLOP/s, a tenth of what such GPUs can do at most.
 FULL_RECIPES = (
-    ("make sweep-caltech-towernet", "TowerNet, Caltech101-16, 256 pixels, 100 epochs, 5 seeds, off and on", "1 hour"),
-    ("make sweep-cifar-alexnet", "AlexNet, CIFAR-10, 128 pixels, 50 epochs, 5 seeds, off and on", "2 hours"),
+    ("make sweep-caltech-towernet", "TowerNet, Caltech101-16, 256 pixels, 100 epochs, 5 seeds, off and on", "1 h"),
+    ("make sweep-cifar-alexnet", "AlexNet, CIFAR-10, 128 pixels, 50 epochs, 5 seeds, off and on", "2 h"),
 )
+GALLERIES = {"predictions": ("predictions.jpg",), "maps": ("attention_maps.png", "grad_cam.png")}
 
 
-def write_report(path, results: Path = RESULTS, benchmarks: Path = BENCHMARKS) -> None:
-    """Write the report on the sweeps below `results` and the benchmarks to `path`."""
-    sweeps = read_sweeps(results)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(percent=percent, points=points, interval=interval, duration=duration)
-    environment.filters["percent_interval"] = percent_interval
-    environment.filters["plain_interval"] = lambda bounds: wording.interval_text(bounds, scale=1, decimals=3)
+def write_report(folder: Path, results: Path = RESULTS, benchmarks: Path = BENCHMARKS) -> list[Path]:
+    """Write the report on the sweeps below `results` and the benchmarks, a file for each language; returns them."""
+    sweeps, measured = read_sweeps(results), read_benchmarks(benchmarks)
+    paths = []
+    for language in LANGUAGES.values():
+        paths.append(Path(folder) / language.page)
+        write_text(paths[-1], _page(sweeps, measured, language))
+    return paths
+
+
+def _page(sweeps: list[Sweep], benchmarks: dict[str, dict], language: Language) -> str:
     comparisons = [(sweep, comparison) for sweep in sweeps for comparison in sweep.comparisons]
-    rows = wording.rows_of([comparison for _, comparison in comparisons])
-    page = environment.get_template("report.html").render(
-        answer=answer(rows) + robustness_lines(sweeps),
-        forest=_forest(rows) if rows else None,
-        rows=[(*row, p) for row, p in zip(rows, holm_p(rows))],
-        rule=wording.RULE,
-        comparisons=[_comparison(sweep, comparison) for sweep, comparison in comparisons],
+    rows = judged([comparison for _, comparison in comparisons])
+    comparisons.sort(key=lambda one: not any(arm["n"] >= FEWEST_SEEDS for arm in one[1]["arms"]))
+    return _environment(language).get_template("report.html").render(
+        language=language,
+        others=[other for other in LANGUAGES.values() if other is not language],
+        dark=DARK,
+        variable=variable,
+        answer=[_inline(line) for line in answer_lines(sweeps, language.code)],
+        forest=_forest(rows, language) if rows else None,
+        rows=[{"comparison": c, "arm": arm, "p": p, "verdict": found, **facets(c, [arm])} for c, arm, p, found in rows],
+        filters=_filters(comparisons),
+        comparisons=[_comparison(sweep, comparison, rows, language) for sweep, comparison in comparisons],
         recipes=recipe_rows(sweeps),
-        robustness=[_robustness(sweep, one) for sweep in sweeps if sweep.robustness for one in _compared(sweep)],
-        attention=[(sweep.name, report_figures.as_png(path)) for sweep in sweeps for path in _attention_maps(sweep)],
-        speed=_speed(read_benchmarks(benchmarks)),
+        robustness=[_robustness(sweep, one, language) for sweep in sweeps if sweep.robustness
+                    for one in sweep.robustness["comparisons"]],
+        galleries={what: _gallery(sweeps, names) for what, names in GALLERIES.items()},
+        speed=_speed(benchmarks, language),
         published=published,
         full_recipes=FULL_RECIPES,
+        fewest_seeds=FEWEST_SEEDS,
+        looks=LOOKS,
+        rule=language.say(wording.RULE),
+        no_interval=NO_INTERVAL,
         sweeps=sweeps,
-        stand_in_note=STAND_IN_NOTE,
-    )
-    write_text(Path(path), page)
+    )  # fmt: skip
 
 
-def holm_p(rows) -> list[float | None]:
-    """Of each (comparison, arm) the p of the final accuracy's rule, adjusted for all of them that have one."""
-    p_values = [None if c["data"]["stand_in"] else arm["final"]["difference"]["p"] for c, arm in rows]
-    adjusted = iter(statistics.holm([p for p in p_values if p is not None]))
-    return [None if p is None else next(adjusted) for p in p_values]
+def _environment(language: Language) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.i18n"],
+    )  # fmt: skip
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_gettext_callables(language.say, _no_plural, newstyle=True)
+    environment.filters.update(say=language.say, title_text=language.title, number=language.number)
+    for how in (numbers.percent, numbers.points, numbers.interval, numbers.plain_interval, numbers.percent_interval,
+                numbers.duration):  # fmt: skip
+        environment.filters[how.__name__] = _in(language, how)
+    return environment
 
 
-def answer(rows) -> list[str]:
-    """The answer so far in plain words, from the intervals of the final accuracies of (comparison, arm) alone."""
-    real = [row for row in rows if not row[0]["data"]["stand_in"]]
-    repeated = [row for row in real if row[1]["final"]["difference"]["t_interval"]]
-    if not real:
-        return ["Nothing has been measured on real data yet."]
-    lines = []
-    if repeated:
-        shown = [arm for _, arm in repeated if effect(arm)]
-        if shown:
-            lasting = sum(p is not None and p < statistics.LEVEL for p in holm_p(rows))
-            lines.append(
-                f"In {len(shown)} of {len(repeated)} comparisons with enough seeds both intervals of the final "
-                f"accuracy exclude zero; adjusted for how many comparisons there are (Holm), p is below 0.05 in "
-                f"{lasting}."
-            )
-        else:
-            lines.append(
-                f"No effect is shown so far: in none of the {len(repeated)} comparison(s) with enough seeds do both "
-                f"intervals of the final accuracy exclude zero."
-            )
-        lines.append(wording.RULE)
-        lines += [arm["final"]["sentence"] for _, arm in repeated]
-    if len(repeated) < len(real):
-        lines.append(
-            f"{len(real) - len(repeated)} more comparison(s) have too few runs a side for an interval over seeds, and "
-            f"say nothing about other seeds; they are listed for completeness."
-        )
-    return lines
+def _in(language: Language, how: Callable[..., str]) -> Callable[..., str]:
+    return lambda *values: language.number(how(*values))
 
 
-def robustness_lines(sweeps: list[Sweep]) -> list[str]:
-    """What was measured of robustness, a line for each arm."""
-    measured = [sweep.robustness for sweep in sweeps if sweep.robustness]
-    compared = [one for each in measured for one in each["comparisons"]]
-    return [f"Robustness of {one['arm']['name']}: {one['sentence']}" for one in compared]
+def _no_plural(*_):
+    raise NotImplementedError("the report's phrases have no plural forms")
 
 
-def effect(arm: dict) -> bool:
-    """Whether both intervals of the final difference, over seeds and over images and seeds, exclude 0."""
-    return wording.effect(arm["final"]["difference"]) != 0
+def _inline(line: str) -> Markup:
+    """A line of Markdown as HTML: bold stays, of a link its text."""
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", line.removeprefix("- "))
+    return Markup(re.sub(r"\*\*(.*?)\*\*", r"<strong>\1</strong>", str(escape(text))))
 
 
-def percent(fraction: float | None, digits: int = 2) -> str:
-    return "–" if fraction is None else f"{100 * fraction:.{digits}f} %"
+def facets(comparison: dict, arms: list[dict]) -> dict[str, list[str]]:
+    """What the filters choose by: the titles of data set, network and modules."""
+    name = comparison["backbone"]
+    return {
+        "data_set": [sets.title(comparison["data"]["name"])],
+        "network": [backbones.load(name).title if name in backbones.names() else name],
+        "module": sorted({arm["title"].partition(" (")[0] for arm in arms}),
+    }
 
 
-def points(fraction: float | None, digits: int = 2) -> str:
-    """A difference of accuracies in points, with its sign."""
-    return "–" if fraction is None else wording.points(fraction, digits)
+def _filters(comparisons) -> dict[str, list[str]]:
+    found: dict[str, set] = {"data_set": set(), "network": set(), "module": set()}
+    for _, comparison in comparisons:
+        for facet, values in facets(comparison, comparison["arms"]).items():
+            found[facet].update(values)
+    return {facet: sorted(values) for facet, values in found.items()}
 
 
-def interval(bounds, digits: int = 2) -> str:
-    return wording.interval_text(bounds, decimals=digits)
+def _forest(rows, language: Language) -> Markup:
+    """All rows; of one comparison below a heading, those with intervals first."""
+    say = language.say
+    ordered = sorted(rows, key=lambda row: row[3] == NO_INTERVAL)
+    drawn = [_forest_row(c, arm, found, language, language.title(c["title"])) for c, arm, _, found in ordered]
+    figure = forest_figure(drawn, report_figures.WIDTH, say)
+    return inline_svg(figure, say("Differences of final accuracy, in the table below"))
 
 
-def percent_interval(bounds) -> str:
-    """ "98.1 % to 103.0 %", of shares; "none" where there is no interval."""
-    if bounds is None:
-        return "none"
-    return " to ".join(f"{end:.1f} %" for end in wording.outward(bounds, decimals=1))
+def _forest_row(comparison: dict, arm: dict, found: str, language: Language, group: str = "") -> Row:
+    name = arm["title"]
+    if not wording.is_plain(comparison):
+        name = language.say("{} against {}").format(name, comparison["baseline"]["title"])
+    return Row(f"{name}, n = {arm['n']}", arm["final"]["difference"], found, group)
 
 
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _forest(rows) -> str:
-    drawn = []
-    for comparison, arm in rows:
-        difference = arm["final"]["difference"]
-        repeated = difference["t_interval"] is not None
-        bounds = difference["t_interval" if repeated else "images_interval"]
-        both = difference["images_and_seeds_interval"]
-        drawn.append(
-            {
-                "label": f"{wording.row_title(comparison, arm)}, n = {arm['n']}",
-                "difference": 100 * difference["mean"],
-                "interval": bounds and [100 * bound for bound in bounds],
-                "second": [100 * bound for bound in both] if repeated and both else None,
-                "filled": repeated,
-            }
-        )
-    return report_figures.forest(drawn)
-
-
-def _comparison(sweep: Sweep, comparison: dict) -> dict:
+def _comparison(sweep: Sweep, comparison: dict, rows, language: Language) -> dict:
     arms, baseline = comparison["arms"], comparison["baseline"]
     seeds = sorted({seed for arm in arms for seed in arm["seeds"]})
     records = {arm["title"]: sweep.records(arm["name"], arm.get("seeds", seeds)) for arm in (baseline, *arms)}
+    records = {title: runs for title, runs in records.items() if runs}
     wall = [*arms[0]["wall_s"]["baseline"], *(seconds for arm in arms for seconds in arm["wall_s"]["arm"])]
+    own = [(arm, found) for one, arm, _, found in rows if one is comparison]
+    drawn = [_forest_row(comparison, arm, found, language) for arm, found in own]
+    title, say = language.title(comparison["title"]), language.say
+    forest = forest_figure(drawn, report_figures.WIDTH, say)
     return {
         "sweep": sweep,
         "comparison": comparison,
-        "against": wording.baseline_text(comparison),
-        "level": wording.level_text(len(arms)),
-        "figure": report_figures.paired(comparison, arms[0]) if len(arms) == 1 else report_figures.arms(comparison),
-        "curves": report_figures.mean_curves({title: runs for title, runs in records.items() if runs}),
+        "arms": own,
+        "sentences": [language.outcome(comparison, arm) for arm in arms],
+        "level": language.level(len(arms)),
+        "forest": inline_svg(forest, f"{title}: " + "; ".join(_told(arm, found, language) for arm, found in own)),
+        "curves": records and inline_svg(
+            report_figures.curves(records, say), say("Accuracy over epochs of {}").format(title)
+        ),
         "wall_s": sum(wall),
-    }
+        **facets(comparison, arms),
+    }  # fmt: skip
+
+
+def _told(arm: dict, found: str, language: Language) -> str:
+    difference = arm["final"]["difference"]
+    return f"{arm['title']} {numbers.points(difference['mean'])}, {language.say(LOOKS[found][1])}"
 
 
 def recipe_rows(sweeps: list[Sweep]) -> list[dict]:
@@ -188,51 +188,59 @@ def _same_scale(one, other) -> bool:
     return scale(one) == scale(other)
 
 
-def _compared(sweep: Sweep) -> list[dict]:
-    return sweep.robustness["comparisons"]
-
-
-def _robustness(sweep: Sweep, comparison: dict) -> dict:
+def _robustness(sweep: Sweep, comparison: dict, language: Language) -> dict:
+    levels = sweep.robustness["levels"]
+    figure = report_figures.robustness(comparison, levels, language.say)
+    entry = sweep.comparisons[0]
     return {
         "sweep": sweep,
+        "title": language.title(entry["title"]),
         "comparison": comparison,
-        "against": wording.baseline_text(comparison),
+        "sentence": language.robustness(comparison),
         "images": sweep.robustness["images"],
         "checkpoint": sweep.robustness["checkpoint"],
-        "levels": sweep.robustness["levels"],
+        "levels": levels,
         "rows": list(_robustness_rows(comparison)),
-        "figure": report_figures.robustness(comparison, sweep.robustness["levels"]),
+        "figure": inline_svg(figure, language.say("Accuracy by the severity of corruptions and the budget of attacks")),
+        **facets(entry, [comparison["arm"]]),
     }
 
 
 def _robustness_rows(comparison: dict):
-    """(what, {"accuracy": as in robustness.json}) of the clean images, each corruption, their mean, each attack."""
-    yield "none (clean images)", {"accuracy": comparison["clean"]}
-    yield from comparison.get("corruptions", {}).items()
+    """(kind, name, {"accuracy": as in robustness.json}) of the clean images, corruptions, their mean, attacks."""
+    yield "clean images", "", comparison["clean"]
+    for name, entry in comparison.get("corruptions", {}).items():
+        yield "", name.replace("_", " "), entry["accuracy"]
     if "mean_corruption" in comparison:
-        yield "mean of all", {"accuracy": comparison["mean_corruption"]}
+        yield "mean of the corruptions", "", comparison["mean_corruption"]
     for name, attack in comparison["attacks"].items():
         for i, (eps, difference) in enumerate(zip(attack["eps"], attack["difference"])):
             sides = {side: {"mean": np.mean([seed[i] for seed in attack[side]])} for side in ("baseline", "arm")}
-            yield f"{name.upper()} {255 * eps:g}", {"accuracy": {**sides, "difference": difference}}
-        yield f"{name.upper()}, mean", {"accuracy": attack["mean"]}
+            yield "", f"{name.upper()} {255 * eps:g}/255", {**sides, "difference": difference}
+        yield "mean of", name.upper(), attack["mean"]
 
 
-def _attention_maps(sweep: Sweep) -> list[Path]:
-    return [path for name in MAPS if (path := sweep.folder / name).is_file()]
+def _gallery(sweeps: list[Sweep], names) -> list[dict]:
+    """The pictures of this name that the sweeps' folders hold."""
+    found = [(sweep, sweep.folder / name) for sweep in sweeps for name in names if (sweep.folder / name).is_file()]
+    return [
+        {"sweep": sweep, "name": path.stem, "source": report_figures.picture(path), "title": entry["title"],
+         **facets(entry, entry["arms"])}
+        for sweep, path in found for entry in sweep.comparisons[:1]
+    ]  # fmt: skip
 
 
-def _speed(benchmarks: dict[str, dict]) -> dict | None:
+def _speed(benchmarks: dict[str, dict], language: Language) -> dict | None:
     """What of the benchmarks the report shows: training speed, what attention costs, and the operator's time."""
     if not {"training", "cost", "simam_operator"} <= benchmarks.keys():
         return None
     training, cost, operator = (benchmarks[name] for name in ("training", "cost", "simam_operator"))
-    figures = []
+    unit, figures = language.say("training images/s, median"), []
     for row in training["rows"]:
         if not row["case"].endswith("training"):
             continue
         bars = [(side, values["median"], _colour(side)) for side, values in row["images_per_s"].items()]
-        figures.append((row["case"], report_figures.speed_bars(bars, "training images/s, median")))
+        figures.append((row["case"], inline_svg(report_figures.speed_bars(bars, unit), f"{row['case']}: {unit}")))
     commits = dict.fromkeys(_commit(one["environment"]) for one in (training, cost, operator))
     return {"figures": figures, "cost": cost, "operator": operator, "commits": list(commits)}
 
