@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from simam_repro.cli.process import ALLOCATOR, THREADS
+
 ROOT = Path(__file__).resolve().parents[1]
+# Several tests run at a time: a thread for each. And what the commands would start themselves again for.
+SETTINGS = {**dict.fromkeys(THREADS, "1"), "GLIBC_TUNABLES": ALLOCATOR}
 # Nothing listens there: a download fails at once instead of starting.
 NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
 
@@ -16,7 +20,7 @@ OUTER_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
 
 def run(command, env=None, cwd=ROOT, timeout=300) -> subprocess.CompletedProcess:
     own = {name: value for name, value in os.environ.items() if name not in OUTER_MAKE}
-    environment = {**own, **NO_NETWORK, **(env or {})}
+    environment = {**SETTINGS, **own, **NO_NETWORK, **(env or {})}
     return subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
     )

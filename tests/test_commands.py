@@ -28,13 +28,13 @@ FAMILIES = {
     r"vgg19": set(),
     r"resnet(20|56|110)": {"cifar10_resnet20_simam", "cifar100_preresnet20"},
 }
-# Of the other pairs the arm with attention runs by default, and of these both.
-BOTH_ARMS = {"caltech_towernet", "alexnet", "demo_towernet"}
+# Of the other pairs the arm with attention runs by default, and each network on one data set.
+ELSEWHERE = {"cifar10_resnet50_simam", "cifar10_mobilenetv2_simam", "cifar10_towernet_simam", "caltech_alexnet_simam"}
 
 
 def weight(config: Path):
     family = next((ours for family, ours in FAMILIES.items() if re.search(family, config.stem)), None)
-    plain_arm = config.with_name(f"{config.stem}_simam.yaml").is_file() and config.stem not in BOTH_ARMS
+    plain_arm = config.with_name(f"{config.stem}_simam.yaml").is_file() or config.stem in ELSEWHERE
     heavy = (plain_arm if family is None else config.stem not in family) or config.parent.name == "faithful"
     return pytest.param(config, marks=pytest.mark.slow if heavy else (), id=str(config.relative_to(ROOT / "configs")))
 

@@ -46,6 +46,8 @@ ELSEWHERE = {
     "python scripts/sweep.py -c sweeps/caltech_towernet_128px.yaml --jobs 2": "test_sweep.py",
     **dict.fromkeys(SWEEPS, "test_sweep.py"),
 }
+# Trainings like others that run by default.
+SLOW = re.compile(r"make (caltech-towernet .|compare-|faithful-)|.*(--nproc 2|num_workers=8|epochs=2)")
 
 
 def chinese(page: Path) -> Path:
@@ -95,7 +97,11 @@ def shortened(command: str, runs: Path, options: list, run_dir: Path) -> list[st
     return [*words, "--smoke", "--run-dir", run_dir, *options] if re.search(r"\btrain\b", command) else words
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in ELSEWHERE])
+def weight(command: str):
+    return pytest.param(command, marks=pytest.mark.slow if SLOW.match(command) else ())
+
+
+@pytest.mark.parametrize("command", [weight(command) for command in COMMANDS if command not in ELSEWHERE])
 def test_command(command, runs, smoke_data, tmp_path):
     options, environment = smoke_data
     words = shortened(command, runs, options, tmp_path / "run")

@@ -73,7 +73,12 @@ def test_shares_make_up_the_batches_of_one_process(images, ranks):
 
 @pytest.mark.parametrize(
     "processes, without_memory",
-    [(2, None), (2, "1"), pytest.param(2, "0", marks=pytest.mark.slow), pytest.param(3, None, marks=pytest.mark.slow)],
+    [
+        (2, None),
+        pytest.param(2, "1", marks=pytest.mark.slow),
+        pytest.param(2, "0", marks=pytest.mark.slow),
+        pytest.param(3, None, marks=pytest.mark.slow),
+    ],
 )
 def test_the_gradient_is_the_mean_over_the_batch_however_it_is_shared(processes, without_memory, tmp_path, monkeypatch):
     """Without dropout and BatchNorm several processes give the losses, metrics and weights of one, but for rounding."""

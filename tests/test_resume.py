@@ -252,7 +252,10 @@ def started(tmp_path):
     process.wait()
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    "number, code",
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
+)
 def test_a_signal_leaves_with_the_command_to_resume(number, code, started):
     process, folder, options = started
     refused = script("train", *options)
@@ -292,6 +295,7 @@ with locked(sys.argv[1]):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_killed_by_sigkill_at_random_and_at_chosen_moments(tmp_path):
     """A handful; `make kill-test` does the rest."""
     options = ["--only", NAME, "--kills", 1, "--every", 160, "--output", tmp_path / "report.json"]

@@ -1,7 +1,6 @@
 """Sweeps: what a file stands for, what is refused, and runs that are skipped, killed, stopped and failing."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -12,7 +11,7 @@ import time
 import keep_results
 import pytest
 import yaml
-from commands import ROOT, assert_refused, run, script
+from commands import ROOT, SETTINGS, assert_refused, run, script
 from kill_test import differences, outcome
 
 from simam_repro import cli
@@ -254,7 +253,7 @@ def results(folder) -> dict:
 def test_a_sweep_leaves_complete_runs_logs_and_a_comparison(swept):
     _, folder, told = swept
     assert list(run_folders(folder)) == ["demo_towernet", "demo_towernet_simam"]
-    threads = os.environ.get("FLAGS_paddle_num_threads") or max(process.processors() // 2, 1)
+    threads = SETTINGS["FLAGS_paddle_num_threads"]
     for name, path in run_folders(folder).items():
         result = RunFolder(path).read_result()
         assert RunFolder(path).finished and result["epochs"] == 1 and result["data"]["train_images"] == 8
@@ -346,7 +345,12 @@ def test_killed_and_started_again_it_has_the_results_of_an_undisturbed_one(swept
 
 
 @pytest.mark.parametrize(
-    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+    "number, code",
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
 )
 def test_no_run_goes_on_without_its_sweep(number, code, write_sweep_file, tmp_path):
     path, folder = write_sweep_file([OFF], overrides={**SMALL, "train.epochs": 2000}), tmp_path / "out"
