@@ -39,6 +39,7 @@ ELSEWHERE = {
     "make report": "test_report.py",
     "make gpu-check": "test_gpu_check.py",
     "make publish RUN=runs/demo_towernet_simam/seed0": "test_publish.py",
+    "make signal-propagation SWEEP=sweeps/caltech_towernet_start.yaml": "test_propagation.py",
     "make verify RUN=runs/caltech_towernet_128px/caltech_towernet_simam/seed7": "test_verify.py",
     'pip install ".[cpu]"': "test_package.py",
     "pip install .": "test_package.py",
