@@ -127,15 +127,15 @@ faithful-%: $(READY)  ## faithful-caltech-towernet, ...: the recipe as the origi
 	$(call TRAIN,faithful/$(call config,$*,$(if $(wildcard configs/faithful/$(call config,$*,_simam).yaml),$(SUFFIX))))
 
 # sweep-caltech-towernet-128px -> sweeps/caltech_towernet_128px.yaml
-SWEEP = $(PY) scripts/sweep.py -c sweeps/$(subst -,_,$(1)).yaml $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
+TRAIN_SWEEP = $(PY) scripts/sweep.py -c sweeps/$(subst -,_,$(1)).yaml $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 sweep-caltech-towernet:  ## TowerNet without and with SimAM on Caltech101-16, 5 seeds each, then their comparison (JOBS=2)
 sweep-cifar-alexnet:     ## AlexNet on CIFAR-10 likewise
 sweep-caltech-towernet sweep-cifar-alexnet: $(READY)
-	$(call SWEEP,$(@:sweep-%=%))
+	$(call TRAIN_SWEEP,$(@:sweep-%=%))
 
 sweep-%: $(READY)  ## sweep-caltech-towernet-128px, ...: any file of sweeps/; what is complete is skipped
-	$(call SWEEP,$*)
+	$(call TRAIN_SWEEP,$*)
 
 evaluate: $(READY)  ## measure a trained network (RUN=runs/NAME/seed0 or a checkpoint of it)
 	$(PY) scripts/evaluate.py $(call quoted,$(RUN)) $(ARGS)
@@ -187,13 +187,7 @@ signal-propagation: $(READY)  ## RMS of activations and gradients before the fir
 notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks anew (2 minutes)
 	$(PY) scripts/build_notebooks.py $(ARGS)
 
-test-verify: $(READY)  ## is a run in line with the reference runs in results/? (RUN=...)
-	$(PY) scripts/verify.py $(call quoted,$(RUN)) $(ARGS)
-
-signal-propagation: $(READY)  ## RMS of activations and gradients before the first step (SWEEP=sweeps/...)
-	$(PY) scripts/signal_propagation.py -c $(call quoted,$(SWEEP)) $(ARGS)
-
-notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks as a test, outputs not kept
+test-notebooks: $(READY) $(VENV)/.notebooks  ## execute the notebooks as a test, outputs not kept
 	$(PY) -m pytest -q -m slow tests/test_notebooks.py $(ARGS)
 
 $(VENV)/.notebooks: requirements-notebooks.txt $(READY)

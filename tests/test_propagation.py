@@ -49,6 +49,9 @@ def test_against_the_network_taken_apart(data):
     assert list(stages) == ["b1", "b2", "b3", "b4", "i1", "i2", "i3", "logits"]
     for stage, value, gradient in zip(("b3", "b4", "logits"), (maps[5], maps[7], logits), gradients):
         np.testing.assert_allclose(stages[stage]["rms"], np.sqrt((value.numpy() ** 2).mean()), rtol=1e-4)
+        channels = value.numpy().swapaxes(0, 1).reshape(value.shape[1], -1).mean(axis=1)
+        found_channels = stages[stage]["channel_mean"], stages[stage]["channel_sd"]
+        np.testing.assert_allclose(found_channels, (channels.mean(), channels.std(ddof=1)), rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(stages[stage]["gradient_rms"], np.sqrt((gradient.numpy() ** 2).mean()), rtol=1e-3)
     np.testing.assert_allclose(found["loss"], float(F.cross_entropy(logits, labels)), rtol=1e-5)
     assert found["attention"] == {site: {"gain": 0.5, "weight": 0.5} for site in ("b3", "b4", "i1", "i2")}

@@ -70,7 +70,8 @@ def measure_start(experiment: Experiment, data: PreparedData) -> dict:
 
     Returns:
         loss: cross-entropy in nats, without label smoothing. gradient_norm: of all parameters together.
-        stages: {site or "logits": RMS of the activations there, behind any attention, and of the loss's gradient}.
+        stages: {site or "logits": of the activations there, behind any attention, their RMS, mean and standard
+        deviation over the channels of a channel's mean, and the RMS of the loss's gradient with respect to them}.
         attention: {site: gain, RMS behind the module over RMS before it; weight, the mean of what it multiplies by,
         null where it adds}.
     """
@@ -111,7 +112,9 @@ def rms(x) -> float:
 
 def _stage_watcher(stages: dict, site: str):
     def watch(layer, inputs, output):
-        stages[site] = {"rms": rms(output), "gradient_rms": None}
+        channels = output.mean(axis=[axis for axis in range(output.ndim) if axis != 1])
+        over_channels = {"channel_mean": float(channels.mean()), "channel_sd": float(channels.std())}
+        stages[site] = {"rms": rms(output), **over_channels, "gradient_rms": None}
         output.register_hook(lambda gradient: stages[site].update(gradient_rms=rms(gradient)))
 
     return watch
