@@ -1,6 +1,6 @@
 """Keep the small files of complete runs in results/, for committing: config, environment, metrics, result, robustness,
-and the outcomes, right or wrong for each eval image, from which every interval can be computed again; of a sweep, also
-its comparison and robustness."""
+and the outcomes, right or wrong for each eval image, from which every interval can be computed again; of a sweep, which
+need not be complete, also its comparison and robustness. What was kept before of another training stays as it is."""
 
 import argparse
 import shutil
@@ -43,6 +43,10 @@ def keep_run(run, target: Path) -> None:
 
     outcomes = read_outcomes(run)
     target = default_run_dir(run.read_experiment(), target)
+    before = target / run.result.name
+    if before.is_file() and before.read_bytes() != run.result.read_bytes():
+        print(f"{cli.relative(target)} is of another training and stays; to keep {run.path} instead, remove it first")
+        return
     measured = [path for path in (run.path / "robustness.json",) if path.exists()]
     with atomic_folder(target) as temporary:
         for file in (run.config, run.environment, run.metrics, run.result, *measured):

@@ -18,11 +18,12 @@ from simam_repro import cli
 from simam_repro.cli import jobs as sweep_jobs
 from simam_repro.cli import process
 from simam_repro.cli.commands import sweep
+from simam_repro.cli.sweep_report import cells
 from simam_repro.config import ARM_KEYS, load_config
 from simam_repro.errors import RunError, UserError
 from simam_repro.locks import holder, locked
 from simam_repro.runs import RUNS_ROOT, RunFolder
-from simam_repro.storage import read_json, write_text
+from simam_repro.storage import read_json, write_json, write_text
 from simam_repro.sweeps import read_sweep, sweep_of, take_kept
 
 OFF, ON = "configs/demo_towernet.yaml", "configs/demo_towernet_simam.yaml"
@@ -284,12 +285,12 @@ def test_a_changed_sweep_is_refused(swept):
     assert results(folder)  # still there
 
 
-def test_runs_that_were_kept_elsewhere_count(swept, tmp_path):
+def test_runs_that_were_kept_elsewhere_count(swept, tmp_path, capsys):
     path, folder, _ = swept
     keep_results.keep_run(RunFolder(folder / "demo_towernet" / "seed0"), tmp_path / "kept")
     done = sweep_command(path, tmp_path / "out", "--kept", tmp_path / "kept")
     assert done.returncode == 0, done.stderr
-    assert "1 run taken from" in done.stdout and "1 complete, 1 waiting" in done.stdout
+    assert "1 run taken from" in done.stdout and "1 complete (1 kept), 1 waiting" in done.stdout
     taken, trained = run_folders(tmp_path / "out").values()
     assert not (taken / "checkpoints").exists() and (trained / "checkpoints").is_dir()
     numbers, before = (read_json(place / "comparison.json")["comparisons"] for place in (tmp_path / "out", folder))
@@ -299,6 +300,14 @@ def test_runs_that_were_kept_elsewhere_count(swept, tmp_path):
     files = {file.name: file.read_bytes() for file in taken.iterdir() if file.is_file()}
     again = RunFolder(tmp_path / "again" / "demo_towernet" / "seed0").path
     assert {file.name: file.read_bytes() for file in again.iterdir()} == files and len(files) == 5
+    job = sweep_jobs.Job(read_sweep(path, tmp_path / "out", smoke_test=True)[0], tmp_path / "log")
+    assert cells(job, None)[3] == "kept"
+    # A second training of it stays out of the way.
+    another = shutil.copytree(taken, tmp_path / "another")
+    write_json(another / "result.json", {**read_json(again / "result.json"), "wall_s": 1.0})
+    keep_results.keep_run(RunFolder(another), tmp_path / "again")
+    assert "another training and stays" in capsys.readouterr().out
+    assert (again / "result.json").read_bytes() == files["result.json"]
 
 
 def test_kept_runs_that_are_refused(swept, tmp_path):

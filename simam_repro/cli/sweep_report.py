@@ -43,8 +43,9 @@ class _Report:
             self.show()
 
     def times_left(self) -> dict[Job, float | None]:
-        """Seconds for each run that is not at its end."""
-        left = time_left([job.run for job in self.jobs], [job.records for job in self.jobs])
+        """Seconds for each run that is not at its end, by the epochs that were trained here."""
+        records = [[] if job.run.folder.kept else job.records for job in self.jobs]
+        left = time_left([job.run for job in self.jobs], records)
         return {
             job: seconds if seconds is None or not job.works else max(seconds - job.seconds_in_epoch, 0.0)
             for job, seconds in zip(self.jobs, left)
@@ -54,8 +55,10 @@ class _Report:
     def status(self) -> str:
         """The sweep in a line."""
         counts = Counter(RUNNING if job.works else job.state for job in self.jobs)
+        kept = sum(job.run.folder.kept for job in self.jobs)
+        notes = {COMPLETE: f" ({kept} kept)"} if kept else {}
         left = self.times_left()
-        told = ", ".join(f"{count} {state}" for state, count in counts.items())
+        told = ", ".join(f"{count} {state}{notes.get(state, '')}" for state, count in counts.items())
         if left and None not in left.values():
             halves = [[left[job] for job in left if job.works == working] for working in (True, False)]
             told += f"; all done in {duration(total_time_left(*halves, self.limit))}"
@@ -152,13 +155,19 @@ def cells(job: Job, left: float | None) -> tuple[str, ...]:
         experiment.name,
         arm_title(experiment),
         str(experiment.seed),
-        f"{job.state} (exit {job.code})" if job.state == FAILED else job.state,
+        _state(job),
         f"{len(job.records)}/{experiment.train.epochs}",
         f"{last['eval_acc']:.2%}" if last else "",
         f"{last['train_images_per_s']:.1f}" if last else "",
         duration(job.seconds) if job.seconds else "",
         duration(left) if left is not None else "",
     )
+
+
+def _state(job: Job) -> str:
+    if job.state == FAILED:
+        return f"{job.state} (exit {job.code})"
+    return "kept" if job.state == COMPLETE and job.run.folder.kept else job.state
 
 
 def news(job: Job) -> str:
