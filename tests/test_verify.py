@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -57,6 +58,14 @@ def test_where_one_more_run_is_expected(references, tmp_path):
     assert "1 of accuracy and 1 of loss (of 3; by chance 0.1 of each)" in told and found.same_seed is None
 
 
+def test_one_reference_gives_a_difference_and_no_interval(references, tmp_path):
+    for seed in (1, 2):
+        shutil.rmtree(references / "sweep/made_simam" / f"seed{seed}")
+    told = verification_text(verify(own_run(tmp_path, (0.2, 0.4, 0.65)), references))
+    assert "65.00%   references 50.00% (difference +15.00 points; no interval)" in told
+    assert "no verdict: an interval needs two references or more that differ, and has 1" in told
+
+
 @pytest.mark.parametrize(("accuracies", "in_line"), [((0.2,), False), ((0.31,), True), ((0.31, 0.4), None)])
 def test_the_last_epoch_decides(references, tmp_path, accuracies, in_line):
     """Of a run that is not finished, the last that it has."""
@@ -87,9 +96,11 @@ def test_the_same_seed_is_compared_bit_by_bit(references, tmp_path):
 
 def test_what_differs_is_named_data_first(references, tmp_path):
     changed = {"paddle": "2.6.2", "threads": 2, "git_commit": "7654321", "git_dirty": True}
-    run = own_run(tmp_path, (0.31, 0.4, 0.6), environment=changed, data={"sha256": "cd" * 32})
+    plain = {"model": {"fused": False}}
+    run = own_run(tmp_path, (0.31, 0.4, 0.6), environment=changed, data={"sha256": "cd" * 32}, config=plain)
     assert verify(run, references).differences == [
         "data: other images (cdcdcdcdcdcd, reference abababababab)",
+        "model.fused false, reference true",
         "paddle 2.6.2, reference 3.3.1",
         "machine A processor, 2 thread(s), reference A processor, 1 thread(s)",
         "commit 7654321, reference 1234567",
@@ -99,7 +110,9 @@ def test_what_differs_is_named_data_first(references, tmp_path):
 
 def test_refused(references, tmp_path):
     other = own_run(tmp_path, (0.3,), config={"optim": {"learning_rate": 0.5}})
-    with pytest.raises(UserError, match="no complete run of this recipe"):
+    with pytest.raises(
+        UserError, match=r"no complete run of this recipe .*made_simam/seed0: optim.learning_rate differ"
+    ):
         verify(other, references)
     other.metrics.write_text("")
     with pytest.raises(UserError, match="no finished epoch"):

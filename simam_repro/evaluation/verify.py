@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simam_repro.config import Experiment
 from simam_repro.errors import UserError
 from simam_repro.evaluation import statistics
 from simam_repro.runs import RunFolder, find_runs, readable
@@ -49,7 +50,7 @@ class Verification:
     """Attributes:
     references: the runs that `run` is compared with, by seed.
     quantities: accuracy and loss, as QUANTITIES names them.
-    differences: what the run has recorded that no reference has, as lines of text: data, versions, machine, commit.
+    differences: what the run has recorded that no reference has, as lines of text, data first.
     same_seed: what a reference of the same seed shows, as a sentence; None where there is none.
     """
 
@@ -96,18 +97,21 @@ def find_references(run: RunFolder, folder: Path) -> list[RunFolder]:
     places = (folder, *sorted(path for path in folder.glob("*") if path.is_dir()))  # results/SWEEP/ARM/seedN
     found = {one.path.resolve(): one for place in places for one in find_runs(place) if one.complete}
     found.pop(run.path.resolve(), None)
-    own, fitting = _recipe(run), defaultdict(list)
-    for one in readable(found.values()):
-        if _recipe(one) == own:
+    experiment, fitting = run.read_experiment(), defaultdict(list)
+    others = {one: _recipe_changes(one, experiment) for one in readable(found.values())}
+    for one, changes in others.items():
+        if not changes:
             fitting[one.path.parent].append(one)
     best = max(fitting.values(), key=len, default=[])
     if not best:
-        raise UserError(f"{folder} has no complete run of this recipe (another seed may differ, nothing else)")
+        nearest = min(others, key=lambda one: len(others[one]), default=None)
+        hint = f"; nearest is {nearest.path}: {', '.join(others[nearest])} differ" if nearest else ""
+        raise UserError(f"{folder} has no complete run of this recipe (the seed may differ, nothing else){hint}")
     return sorted(best, key=lambda one: one.read_experiment().seed)
 
 
-def _recipe(run: RunFolder) -> dict:
-    return run.read_experiment().recipe(without=("seed", "name"))
+def _recipe_changes(reference: RunFolder, experiment: Experiment) -> list[str]:
+    return [key for key in reference.read_experiment().differing_keys(experiment) if key != "seed"]
 
 
 def _compare_bits(run: RunFolder, records: list[dict], twin: RunFolder, seed: int) -> str:
@@ -153,6 +157,9 @@ def _differences(run: RunFolder, references: list[RunFolder]) -> list[str]:
     own, theirs = run.read_data(), first.read_data()
     if own and theirs and own["sha256"] != theirs["sha256"]:
         told.append(f"data: other images ({own['sha256'][:12]}, reference {theirs['sha256'][:12]})")
+    fused = [str(one.read_experiment().model.fused).lower() for one in (run, first)]
+    if fused[0] != fused[1]:
+        told.append(f"model.fused {fused[0]}, reference {fused[1]}")
     ours, environment = run.read_environment(), first.read_environment()
     told += environment_changes(ours, environment)
     commits = [one.get("git_commit") for one in (ours, environment)]

@@ -7,6 +7,7 @@ from simam_repro.errors import printable
 from simam_repro.evaluation.arms import arm_title
 from simam_repro.evaluation.statistics import LEVEL
 from simam_repro.evaluation.verify import QUANTITIES, Verification
+from simam_repro.evaluation.wording import points
 from simam_repro.reporting.style import new_figure, save_figure, set_title
 from simam_repro.training.environment import hardware, versions
 
@@ -62,7 +63,9 @@ def _line(name: str, quantity) -> str:
     last, theirs, ends = quantity.own[-1], quantity.references[:, -1], quantity.intervals[-1]
     beside = f"{name:<9} {shown(last)}   references {shown(theirs.mean())}"
     if ends is None:
-        return f"{beside} (difference {shown(last - theirs.mean())}; no interval)"
+        difference = last - theirs.mean()
+        change = f"{points(difference)} points" if name == "accuracy" else f"{difference:+.3f}"
+        return f"{beside} (difference {change}; no interval)"
     inside = "in line" if quantity.in_line else "OUTSIDE"
     return f"{beside}, one more run is expected from {shown(ends[0])} to {shown(ends[1])}: {inside}"
 
