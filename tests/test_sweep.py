@@ -110,9 +110,11 @@ def test_every_sweep_is_valid_and_has_arms_and_a_target(path):
         comparisons.setdefault(json.dumps(experiment.recipe(ARM_KEYS)), []).append(experiment.model.attention)
     for attention in comparisons.values():
         assert attention[0].name == "none" and len(set(map(repr, attention))) == len(attention) > 1
-    (target,) = re.findall(r"^# Run: +make (\S+)$", path.read_text(), re.MULTILINE)
-    plan = run(["make", "-n", "-o", ".venv/.ready", target, "JOBS=3", "ARGS=--smoke"])
-    assert f"scripts/sweep.py -c sweeps/{path.name} --jobs 3 --smoke" in plan.stdout, plan.stderr
+    (words,) = re.findall(r"^# Run: +make (\S+(?: SWEEP=\S+)?)$", path.read_text(), re.MULTILINE)
+    plan = run(["make", "-n", "-o", ".venv/.ready", *words.split(), "JOBS=3", "ARGS=--smoke"])
+    command = "sweep.py" if words.startswith("sweep-") else "signal_propagation.py"
+    jobs = " --jobs 3" if words.startswith("sweep-") else ""
+    assert f"scripts/{command} -c sweeps/{path.name}{jobs} --smoke" in plan.stdout.replace("'", ""), plan.stderr
 
 
 def test_the_full_recipes_are_the_originals():
