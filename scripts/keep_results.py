@@ -1,9 +1,11 @@
 """Keep the small files of complete runs in results/, for committing: config, environment, metrics, result, robustness,
 and the outcomes, right or wrong for each eval image, from which every interval can be computed again; of a sweep, which
-need not be complete, also its comparison and robustness. What was kept before of another training stays as it is."""
+need not be complete, also its comparison and robustness, and a small picture of what its arms predict. What was kept
+before of another training stays as it is."""
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
 
 import _checkout  # noqa: F401
@@ -30,6 +32,7 @@ def main():
             for run in complete:
                 keep_run(run, target)
             keep_summaries(path, target)
+            keep_gallery(complete, target)
         else:
             run = RunFolder(path)
             run.read_result()  # refuses a run that is not complete
@@ -64,6 +67,16 @@ def keep_summaries(sweep: Path, target: Path) -> None:
             with atomic_path(target / name) as temporary:
                 copy_file(sweep / name, temporary)
             print(cli.relative(target / name))
+
+
+def keep_gallery(runs, target: Path) -> None:
+    from simam_repro.reporting.gallery import NAME, write_gallery
+
+    try:
+        if write_gallery(runs, target / NAME):
+            print(cli.relative(target / NAME))
+    except cli.UserError as error:  # of data that is not on this machine: the numbers are kept all the same
+        print(f"no picture of predictions: {error}", file=sys.stderr)
 
 
 def copy_file(path: Path, place: Path) -> None:

@@ -251,10 +251,14 @@ def test_figure(tmp_path, monkeypatch):
         lines = [line.get_ydata() for line in panel.get_lines()[:5]]
         sides = [arm[which][side]["values"] for side in ("baseline", "arm")]
         np.testing.assert_allclose(lines, 100 * np.transpose(sides))
-    over_seeds = differences.containers[0]
-    low, high = over_seeds[2][0].get_segments()[0][:, 1]
+    zero, over_seeds, over_both, *_ = differences.get_lines()
+    low, high = over_seeds.get_xdata()
     assert (low, high) == pytest.approx(tuple(100 * np.array(arm["final"]["difference"]["t_interval"])))
-    assert not drawn[1].subfigs[0].axes[2].containers  # one pair: no interval
+    assert tuple(over_both.get_xdata()) == pytest.approx(
+        tuple(100 * np.array(arm["final"]["difference"]["images_and_seeds_interval"]))
+    )
+    one_pair = drawn[1].subfigs[0].axes[2].get_lines()
+    assert len(one_pair) == 3 and all(line.get_linestyle() == "None" for line in one_pair[1:])  # no interval
 
 
 def test_other_data_weights_or_images_are_refused(tmp_path):

@@ -7,15 +7,16 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
-from made_runs import write_sweep
+from made_runs import write_run, write_sweep
 
 from simam_repro.config import PROJECT_ROOT
 from simam_repro.errors import UserError
 from simam_repro.evaluation.comparison import compare
 from simam_repro.evaluation.wording import rows_of
 from simam_repro.reporting.first_screen import TEXTS, answer_lines
-from simam_repro.reporting.forest import Row, forest_figure
+from simam_repro.reporting.forest import Row, forest_figure, forest_strip, limits_of
 from simam_repro.reporting.languages import LANGUAGES
 from simam_repro.reporting.readme import (
     ANSWER,
@@ -30,6 +31,7 @@ from simam_repro.reporting.readme import (
 from simam_repro.reporting.report import recipe_rows, write_report
 from simam_repro.reporting.results import read_sweeps
 from simam_repro.reporting.verdicts import LOOKS, NO_INTERVAL, NOT_SHOWN, SHOWN, judged
+from simam_repro.runs import find_runs
 from simam_repro.storage import write_json
 
 READMES = sorted(PROJECT_ROOT.glob("README*.md"))
@@ -119,16 +121,15 @@ def test_both_languages_have_the_same_numbers(pages):
 
 def test_figures_are_told_to_those_who_do_not_see_them(pages):
     for page in pages.values():
-        assert len(page.labels) == 5 and all(page.labels)
+        assert len(page.labels) == 6 and all(page.labels)
         assert any("SimAM -" in label or "SimAM +" in label for label in page.labels)
         assert "var(--fig-000000)" in page.source and "prefers-color-scheme: dark" in page.source
 
 
 def test_every_comparison_folds_and_says_what_filters_choose_by(page):
-    rows = [
-        one for one in page.facets if one == {"set": ["Caltech101-16"], "network": ["TowerNet"], "module": ["SimAM"]}
-    ]
-    assert len(rows) == len(page.facets) == 4  # two of the table, two comparisons
+    expected = {"set": ["Caltech101-16"], "network": ["TowerNet"], "module": ["SimAM"]}
+    # Of each of two comparisons its figure, its heading and its row in a table, its fold.
+    assert page.facets == [expected] * 8
     assert page.source.count("<details") == 4  # and what has too few seeds, and the commands
     assert "<details open" not in page.source
 
@@ -165,15 +166,39 @@ def test_text_and_figure_follow_the_intervals(tmp_path, keys, expected):
     assert LOOKS[expected][1][:20] in report(tmp_path, tmp_path)["en"].text
 
 
-def test_several_arms_are_rows_below_one_heading(tmp_path):
-    difference = {"values": [0.01], "mean": 0.01, "t_interval": [0, 0.02], "images_and_seeds_interval": None}
-    rows = [Row(f"arm {i}, n = 5", difference, NOT_SHOWN, "A network") for i in range(3)]
-    figure = forest_figure(rows, 4.7)
-    figure.draw_without_rendering()
-    texts = [text for text in figure.axes[0].texts if text.get_text()]
-    assert [text.get_text() for text in texts].count("A network") == 1 and len(texts) == 4
-    boxes = [text.get_window_extent() for text in texts]
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_labels_of_a_forest_do_not_overlap_anything():
+    difference = {"values": [0.01], "mean": 0.01, "t_interval": [0, 0.02], "images_and_seeds_interval": [-0.03, 0.04]}
+    names = [
+        "short",
+        "a name that is long enough for two lines, as those with several keys are",
+        "一个很长的中文名字" * 5,
+    ]
+    rows = [Row(name, difference, NOT_SHOWN) for name in names]
+    for figure in (
+        forest_figure(rows, 4.7),
+        forest_strip(rows, 4.7, limits_of(rows)),
+        forest_strip(rows[:1], 4.7, (-4, 5)),
+    ):
+        figure.draw_without_rendering()
+        texts = [text.get_window_extent() for text in figure.axes[0].texts]
+        bars = [line.get_window_extent() for line in figure.axes[0].get_lines()[1:]]
+        assert len({round(box.x0) for box in texts}) == 1 and texts[0].x1 < figure.bbox.x1
+        assert not any(a.overlaps(b) for i, a in enumerate(texts) for b in (*texts[:i], *bars))
+
+
+def test_of_many_arms_the_answer_is_one_line(tmp_path):
+    for arm, attention in enumerate(("none", "simam", "se", "eca", "srm")):
+        for seed in range(5):
+            right = np.random.default_rng(100 * arm + seed).random(100) < 0.7
+            write_run(tmp_path / "many" / attention / str(seed), attention, seed, right, right,
+                      config={"name": attention}, data=REAL)  # fmt: skip
+    write_json(tmp_path / "many" / "comparison.json", compare(find_runs(tmp_path / "many")))
+    sweeps = read_sweeps(tmp_path)
+    for language, words in (("en", "4 arms against none"), ("zh", "4 组与 none 对比")):
+        said = answer_lines(sweeps, language)
+        assert len(said) == 2 and words in said[0] and all(title in said[0] for title in ("SimAM", "SE", "ECA", "SRM"))
+    assert "<option>ECA</option>" in report(tmp_path, tmp_path)["en"].source
 
 
 def test_stand_in_data_is_no_answer(tmp_path):

@@ -413,7 +413,7 @@ def test_results_of_a_sweep_are_kept_below_its_name(swept, tmp_path):
     kept = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     files = ("config.yaml", "environment.json", "metrics.jsonl", "outcomes.json", "result.json")
     places = ("out/demo_towernet/seed0", "out/demo_towernet_simam/seed0", "demo_towernet/seed0")
-    expected = {f"{place}/{file}" for place in places for file in files} | {"out/comparison.png"}
+    expected = {f"{place}/{file}" for place in places for file in files} | {"out/comparison.png", "out/predictions.jpg"}
     assert kept - {"out/comparison.json"} == expected
     assert_refused(script("keep_results", folder / "logs", "--to", tmp_path), "no result.json")
 

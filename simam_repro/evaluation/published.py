@@ -2,11 +2,15 @@
 
 # One run each; the best epoch was chosen on the eval set.
 ALEXNET_CIFAR10 = {
-    "name": "AlexNet on CIFAR-10, 50 epochs",
+    "name": "AlexNet on CIFAR-10, 50 epochs", "backbone": "alexnet", "data_set": "cifar10",
     "off": {"best_eval_acc": 0.84286, "train_acc": 0.8422},
     "on": {"best_eval_acc": 0.84355, "train_acc": 0.8556},
-}
+}  # fmt: skip
 # Rounded: the two have five digits.
 ALEXNET_DIFFERENCE = round(ALEXNET_CIFAR10["on"]["best_eval_acc"] - ALEXNET_CIFAR10["off"]["best_eval_acc"], 5)
 # A figure without a number, and the claim of a clear gain in accuracy and robustness.
-TOWERNET_CALTECH = {"name": "TowerNet on Caltech101-16, 100 epochs"}
+TOWERNET_CALTECH = {
+    "name": "TowerNet on Caltech101-16, 100 epochs", "backbone": "towernet", "data_set": "caltech101_16",
+}  # fmt: skip
+EXPERIMENTS = (ALEXNET_CIFAR10, TOWERNET_CALTECH)
+MODULE = "simam"

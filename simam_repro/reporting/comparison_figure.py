@@ -3,14 +3,12 @@
 import numpy as np
 
 from simam_repro.evaluation.wording import level_text
+from simam_repro.reporting.forest import Row, draw_forest, forest_height, legend_of
 from simam_repro.reporting.style import arm_looks, new_figure, save_figure, set_title
+from simam_repro.reporting.verdicts import judged
 
 EPOCHS = ("final", "best")
-# Interval in a difference, legend, distance from the dots and look.
-INTERVALS = (
-    ("t_interval", "mean, {level} over seeds (t)", 0.14, {"color": "black", "marker": "D"}),
-    ("images_and_seeds_interval", "mean, {level} over images and seeds", 0.28, {"color": "#b0307a", "marker": "s"}),
-)
+LETTERS = 45  # of a label of the forests
 
 
 def plot_comparison(comparisons: list[dict], path) -> None:
@@ -18,22 +16,40 @@ def plot_comparison(comparisons: list[dict], path) -> None:
 
     The final and the best epoch stand beside each other.
     """
-    heights = [3.9 if len(one["arms"]) == 1 else 1.9 + 0.42 * len(one["arms"]) for one in comparisons]
+    verdicts = {which: judged(comparisons, which) for which in EPOCHS}
+    forests = [
+        {which: _forest_rows(comparison, rows, which) for which, rows in verdicts.items()} for comparison in comparisons
+    ]
+    heights = [max(3.9, 1.6 + forest_height(forest["final"], LETTERS)) for forest in forests]
     figure = new_figure(11, sum(heights) + 0.4)
     rows = figure.subfigures(len(comparisons), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for row, comparison in zip(rows, comparisons):
-        (_plot_pair if len(comparison["arms"]) == 1 else _plot_arms)(row, comparison)
+    for row, comparison, forest in zip(rows, comparisons, forests):
+        (_plot_pair if len(comparison["arms"]) == 1 else _plot_arms)(row, comparison, forest)
+        legend = legend_of([one for which in EPOCHS for one in forest[which]], str, 2 * LETTERS)
+        level = level_text(len(comparison["arms"]))
+        row.legend(**legend, loc="outside lower right", ncols=2, fontsize="small", frameon=False,
+                   title=f"{level}: thick over seeds, thin over images and seeds", title_fontsize="small")  # fmt: skip
     set_title(figure, "", any(comparison["data"]["stand_in"] for comparison in comparisons))
     save_figure(figure, path)
 
 
-def _plot_pair(row, comparison: dict) -> None:
+def _forest_rows(comparison: dict, rows, which: str) -> list[Row]:
+    """A row for each arm; of a single one, named after the epoch."""
+    single = len(comparison["arms"]) == 1
+    return [
+        Row(f"{which} epoch" if single else arm["title"], arm[which]["difference"], found)
+        for one, arm, _, found in rows
+        if one is comparison
+    ]
+
+
+def _plot_pair(row, comparison: dict, forest: dict[str, list[Row]]) -> None:
     (arm,) = comparison["arms"]
     left, middle, right = row.subplots(1, 3, width_ratios=(1, 1, 1.5))
     middle.sharey(left)
     for panel, which in zip((left, middle), EPOCHS):
         _plot_seeds(panel, comparison, arm, which)
-    _plot_differences(right, arm)
+    _plot_forest(right, comparison, [*forest["final"], *forest["best"]], "difference\n")
     row.suptitle(f"{comparison['title']}, {_count(arm['n'])}", fontsize="medium")
 
 
@@ -65,33 +81,18 @@ def _chosen(comparison: dict, which: str) -> str:
     return f"\n(chosen on {comparison['best_chosen_on']} images)" if which == "best" else "\n(bars: means)"
 
 
-def _plot_differences(panel, arm: dict) -> None:
-    panel.axhline(0, color="0.4", linewidth=1, linestyle="--")
-    for place, which in enumerate(EPOCHS):
-        difference = arm[which]["difference"]
-        values, mean = 100 * np.array(difference["values"]), 100 * difference["mean"]
-        panel.scatter(np.full(len(values), place), values, color="0.5", s=22, label="one seed" if not place else None)
-        for key, label, shift, look in INTERVALS:
-            if difference[key]:
-                low, high = 100 * np.array(difference[key])
-                panel.errorbar(
-                    place + shift, mean, [[mean - low], [high - mean]], capsize=4, markersize=5, linestyle="none",
-                    label=label.format(level=level_text(1)) if not place else None, **look,
-                )  # fmt: skip
-    panel.set_xticks([0.14, 1.14], ["final epoch", "best epoch"])
-    panel.set_xlim(-0.3, 1.6)
-    panel.set_ylabel("arm minus baseline, points")
-    panel.set_title("difference\n", fontsize="small")
-    panel.grid(axis="y", alpha=0.3)
-    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize="small", frameon=False)
+def _plot_forest(panel, comparison: dict, rows: list[Row], title: str) -> None:
+    draw_forest(panel, rows, LETTERS)
+    panel.set_xlabel(f"minus {comparison['baseline']['title']}, points".replace("$", r"\$"))
+    panel.set_title(title, fontsize="small")
 
 
-def _plot_arms(row, comparison: dict) -> None:
-    """A line an arm, the baseline first: accuracy of each seed, then the differences of both epochs."""
+def _plot_arms(row, comparison: dict, forest: dict[str, list[Row]]) -> None:
+    """Accuracy of each seed, a line an arm, the baseline first; then the differences of both epochs."""
     arms, baseline = comparison["arms"], comparison["baseline"]
     titles = [baseline["title"], *(arm["title"] for arm in arms)]
     looks = arm_looks(titles)
-    seeds, *panels = row.subplots(1, 3, sharey=True, width_ratios=(1, 1.2, 1.2))
+    seeds, *panels = row.subplots(1, 3, width_ratios=(1, 1.2, 1.2))
     most = max(arms, key=lambda arm: arm["n"])
     for place, (title, block) in enumerate(
         [(titles[0], most["final"]["baseline"]), *((arm["title"], arm["final"]["arm"]) for arm in arms)]
@@ -106,38 +107,10 @@ def _plot_arms(row, comparison: dict) -> None:
     seeds.set_ylim(len(titles) - 0.4, -0.6)
     seeds.set_xlabel("eval accuracy, % (bars: means)")
     seeds.set_title("final epoch", fontsize="small")
+    seeds.grid(axis="x", alpha=0.3)
     for panel, which in zip(panels, EPOCHS):
-        _plot_arm_differences(panel, comparison, which, looks)
-    for panel in (seeds, *panels):
-        panel.grid(axis="x", alpha=0.3)
+        title = f"{which} epoch" + (_chosen(comparison, which).replace("\n", " ") if which == "best" else "")
+        _plot_forest(panel, comparison, forest[which], title)
     counts = sorted({arm["n"] for arm in arms})
     row.suptitle(f"{comparison['title']}, {_count(counts[0])}{f' to {counts[-1]}' if counts[1:] else ''}",
                  fontsize="medium")  # fmt: skip
-    handles, labels = panels[0].get_legend_handles_labels()
-    row.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small", frameon=False)
-
-
-def _plot_arm_differences(panel, comparison: dict, which: str, looks: dict) -> None:
-    panel.axvline(0, color="0.4", linewidth=1, linestyle="--")
-    labelled = set()
-
-    def once(label: str) -> str | None:
-        return None if label in labelled else labelled.add(label) or label
-
-    for place, arm in enumerate(comparison["arms"], start=1):
-        difference, colour = arm[which]["difference"], looks[arm["title"]]["color"]
-        values, mean = 100 * np.array(difference["values"]), 100 * difference["mean"]
-        panel.scatter(values, np.full(len(values), place - 0.25), color="0.6", s=14, label=once("one seed"))
-        if difference["t_interval"] is None:
-            panel.plot(mean, place, "o", markersize=6, color=colour, label=once("mean"))
-        for (key, label, *_), (shift, width, marker, size) in zip(INTERVALS, ((0, 3, "o", 6), (0.25, 1.2, "s", 4))):
-            if difference[key]:
-                low, high = 100 * np.array(difference[key])
-                panel.errorbar(
-                    mean, place + shift, xerr=[[mean - low], [high - mean]], color=colour, marker=marker,
-                    markersize=size, elinewidth=width, capsize=3, linestyle="none",
-                    label=once(label.format(level=level_text(len(comparison["arms"])))),
-                )  # fmt: skip
-    panel.set_xlabel(f"minus {comparison['baseline']['title']}, points".replace("$", r"\$"))
-    panel.set_title(f"{which} epoch" + (_chosen(comparison, which).replace("\n", " ") if which == "best" else ""),
-                    fontsize="small")  # fmt: skip

@@ -6,9 +6,10 @@ from simam_repro.reporting.forest import Row, forest_figure
 from simam_repro.reporting.numbers import interval, points
 from simam_repro.reporting.results import Sweep
 from simam_repro.reporting.style import save_figure
-from simam_repro.reporting.verdicts import EQUIVALENT, NO_INTERVAL, NOT_AFTER_HOLM, NOT_SHOWN, SHOWN, judged
+from simam_repro.reporting.verdicts import EQUIVALENT, LOOKS, NO_INTERVAL, NOT_AFTER_HOLM, NOT_SHOWN, SHOWN, judged
 
 FIGURE, WIDTH = "effects.png", 7.5
+MOST_ARMS = 3  # of a comparison, with a line each
 
 
 def repeated_rows(sweeps: list[Sweep]) -> list[tuple[dict, dict, str]]:
@@ -49,17 +50,33 @@ def answer_lines(sweeps: list[Sweep], language: str) -> list[str]:
     if not rows:
         return [text["nothing"]]
     lines = []
-    for comparison, arm, found in rows:
-        difference = arm["final"]["difference"]
-        what = text["title"](wording.row_title(comparison, arm))
-        numbers = (points(difference["mean"]), *(interval(difference[f"{over}_interval"]) for over in BOTH))
-        lines.append("- " + text["effect"].format(what, *numbers, text[found]).replace(" to ", text["to"]))
+    for comparison in {id(row[0]): row[0] for row in rows}.values():
+        own = [(arm, found) for one, arm, found in rows if one is comparison]
+        few = len(own) <= MOST_ARMS
+        lines += [_arm_line(comparison, *row, text) for row in own] if few else [_arms_line(comparison, own, text)]
     for title, attacks in _attacks(sweeps).items():
         told = text["and"].join(
             text["attack"].format(name, points(one["mean"]), interval(one["t_interval"])) for name, one in attacks
         )
         lines.append("- " + text["attacks"].format(title, told).replace(" to ", text["to"]))
     return [*lines, text["open"]]
+
+
+def _arm_line(comparison: dict, arm: dict, found: str, text: dict) -> str:
+    difference = arm["final"]["difference"]
+    what = text["title"](wording.row_title(comparison, arm))
+    numbers = (points(difference["mean"]), *(interval(difference[f"{over}_interval"]) for over in BOTH))
+    return "- " + text["effect"].format(what, *numbers, text[found]).replace(" to ", text["to"])
+
+
+def _arms_line(comparison: dict, rows, text: dict) -> str:
+    """Of many arms, what is said of which; their intervals are in the figure and the table."""
+    said = []
+    for verdict in LOOKS:
+        arms = [f"{a['title']} {points(a['final']['difference']['mean'])}" for a, found in rows if found == verdict]
+        said += [text["each"].format(text[verdict], text["and"].join(arms))] if arms else []
+    title, baseline = text["title"](comparison["title"]), comparison["baseline"]["title"]
+    return "- " + text["several"].format(title, len(rows), baseline, text["then"].join(said))
 
 
 BOTH = ("t", "images_and_seeds")
@@ -81,6 +98,9 @@ TEXTS = {
         "head": "The answer so far",
         "title": str,
         "effect": "{}: **{} points** of accuracy (95%: {} over seeds, {} over images and seeds): {}.",
+        "several": "{}, {} arms against {}, points of accuracy: {}.",
+        "each": "{}: {}",
+        "then": "; ",
         SHOWN: "shown, also after correction for the number of comparisons",
         NOT_AFTER_HOLM: "both intervals exclude zero, but not after correction for the number of comparisons",
         EQUIVALENT: "equivalent to the baseline within the margin",
@@ -98,6 +118,9 @@ TEXTS = {
         "head": "目前的答案",
         "title": chinese.title,
         "effect": "{}：准确率 **{} 个百分点**（95% 置信区间：只考虑种子 {}，同时考虑图像和种子 {}）：{}。",
+        "several": "{}，{} 组与 {} 对比，准确率之差（百分点）：{}。",
+        "each": "{}：{}",
+        "then": "；",
         SHOWN: "结论成立，按对比个数校正后仍成立",
         NOT_AFTER_HOLM: "两个置信区间都不含 0，但按对比个数校正后不成立",
         EQUIVALENT: "在预先写明的界限内与基线等效",

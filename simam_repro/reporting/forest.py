@@ -1,6 +1,7 @@
 """The forest plot of README, report and compare: differences with both of their intervals, coloured by the verdict."""
 
-import textwrap
+import re
+import unicodedata
 from dataclasses import dataclass
 
 from matplotlib.lines import Line2D
@@ -9,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from simam_repro.reporting.style import new_figure
 from simam_repro.reporting.verdicts import LOOKS, NO_INTERVAL
 
-LETTER = 0.088  # inches that a letter of a label takes at the most
+LETTER = 0.08  # inches that a letter of a label takes
 THICK, THIN = 4.5, 1.3
 # Of a row's height, from its middle: each seed, its label's foot.
 SEEDS, LABEL = 0.2, -0.17
@@ -23,43 +24,61 @@ class Row:
         label: above it, as many lines as it takes.
         difference: as in comparison.json.
         verdict: a key of `LOOKS`.
-        group: a heading above the first of several rows.
     """
 
     label: str
     difference: dict
     verdict: str
-    group: str = ""
 
 
 def forest_figure(rows: list[Row], width: float, say=str):
-    """A figure, `width` inches wide; `say` translates what is written on it, labels aside."""
+    """A figure, `width` inches wide, with its legend; `say` translates what is written on it, labels aside."""
     letters = int(width / LETTER)
-    heights = [_height(row, above, letters) for above, row in zip([None, *rows], rows)]
-    figure = new_figure(width, 0.44 * sum(heights) + 1.0)
+    figure = new_figure(width, forest_height(rows, letters) + 1.0)
     axes = figure.subplots()
-    draw_forest(axes, rows, letters, heights)
+    draw_forest(axes, rows, letters)
     what = say("arm minus baseline, points: thick over seeds, thin over images and seeds")
-    axes.set_xlabel(textwrap.fill(what, letters))
+    axes.set_xlabel(fill(what, int(0.9 * letters)))
     figure.legend(**legend_of(rows, say, letters), loc="outside upper left", frameon=False, fontsize=9)
     return figure
 
 
-def draw_forest(axes, rows: list[Row], letters: int, heights=None) -> None:
+def forest_strip(rows: list[Row], width: float, limits: tuple[float, float]):
+    """The same without a legend, on an axis from the lower to the upper limit, in points: one of several to compare."""
+    letters = int(width / LETTER)
+    figure = new_figure(width, forest_height(rows, letters) + 0.42)
+    axes = figure.subplots()
+    draw_forest(axes, rows, letters)
+    axes.set_xlim(*limits)
+    return figure
+
+
+def limits_of(rows: list[Row]) -> tuple[float, float]:
+    """Of an axis that has room for all of the rows, and for zero, in points."""
+    ends = [0.0]
+    for row in rows:
+        intervals = [row.difference[f"{over}_interval"] or () for over in ("t", "images_and_seeds")]
+        ends += [100 * end for end in (*row.difference["values"], *intervals[0], *intervals[1])]
+    margin = 0.04 * (max(ends) - min(ends)) or 1.0
+    return min(ends) - margin, max(ends) + margin
+
+
+def forest_height(rows: list[Row], letters: int) -> float:
+    """In inches, of the axes of `draw_forest`."""
+    return 0.44 * (sum(_heights(rows, letters)) + 0.1)
+
+
+def draw_forest(axes, rows: list[Row], letters: int) -> None:
     """The rows from above, with their labels in the axes; `letters` fit into a line."""
-    heights = heights or [_height(row, above, letters) for above, row in zip([None, *rows], rows)]
     axes.axvline(0, color="#7f7f7f", linewidth=1, zorder=0)
     foot = 0.0
-    for row, height, above in zip(rows, heights, [None, *rows]):
+    # On the page's colour: grid lines pass behind it. Not in the layout: a long label must not squeeze the axes.
+    look = {"fontsize": 9, "in_layout": False, "bbox": {"facecolor": "#ffffff", "edgecolor": "none", "pad": 0.5}}
+    for row, height in zip(rows, _heights(rows, letters)):
         foot += height
         middle = foot - 0.4
-        label = textwrap.fill(row.label, letters)
-        axes.annotate(label, (0, middle + LABEL), va="bottom", **_at_left(axes))
-        if _begins_group(row, above):
-            lines = label.count("\n") + 1
-            heading = textwrap.fill(row.group, letters)
-            place = (0, middle + LABEL - 0.4 * lines)
-            axes.annotate(heading, place, va="bottom", fontweight="bold", **_at_left(axes))
+        place = (0, middle + LABEL)
+        axes.annotate(fill(row.label, letters), place, va="bottom", xycoords=axes.get_yaxis_transform(), **look)
         _draw(axes, row, middle)
     axes.set_yticks([])
     axes.set_ylim(foot + 0.1, 0)
@@ -77,30 +96,29 @@ def legend_of(rows: list[Row], say, letters: int) -> dict:
                markerfacecolor="#ffffff", markeredgecolor=LOOKS[found][0], markersize=6)
         for found in present
     ]  # fmt: skip
-    return {"handles": handles, "labels": [textwrap.fill(say(LOOKS[found][1]), letters - 8) for found in present]}
+    return {"handles": handles, "labels": [fill(say(LOOKS[found][1]), int(0.9 * letters) - 8) for found in present]}
 
 
-def _at_left(axes) -> dict:
-    # Out of the layout: a long label must not squeeze the axes.
-    # On the page's colour: grid lines pass behind it.
-    box = {"facecolor": "#ffffff", "edgecolor": "none", "pad": 0.5}
-    return {"xycoords": axes.get_yaxis_transform(), "fontsize": 9, "in_layout": False, "bbox": box}
+def _heights(rows: list[Row], letters: int) -> list[float]:
+    """Of each row, in units of the y axis."""
+    return [0.62 + 0.4 * (fill(row.label, letters).count("\n") + 1) for row in rows]
 
 
-def _begins_group(row: Row, above: Row | None) -> bool:
-    return bool(row.group) and (above is None or above.group != row.group)
-
-
-def _height(row: Row, above: Row | None, letters: int) -> float:
-    """In units of the y axis: 1 with a label of one line."""
-    lines = len(textwrap.wrap(row.label, letters))
-    heading = len(textwrap.wrap(row.group, letters)) + 0.35 if _begins_group(row, above) else 0
-    return 0.62 + 0.4 * (lines + heading)
+def fill(text: str, letters: int) -> str:
+    """The text in lines of so many letters at the most; a Chinese letter is as wide as two, and may end a line."""
+    lines, width = [""], 0
+    for word in re.findall(r"[\u2e80-\uffef]|[^\s\u2e80-\uffef]+|\s", text):
+        size = sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in word)
+        if width + size > letters and lines[-1]:
+            lines, width = [*lines, ""], 0
+        if width or not word.isspace():
+            lines[-1], width = lines[-1] + word, width + size
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _draw(axes, row: Row, middle: float) -> None:
     difference, colour = row.difference, LOOKS[row.verdict][0]
-    values, mean = ([100 * value for value in difference["values"]], 100 * difference["mean"])
+    values, mean = [100 * value for value in difference["values"]], 100 * difference["mean"]
     hollow = {"color": colour, "markerfacecolor": "#ffffff", "linestyle": "none"}
     if row.verdict == NO_INTERVAL:
         axes.plot(values, [middle] * len(values), "o", markersize=6, **hollow)

@@ -34,8 +34,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def holm_p(rows) -> list[float | None]:
-    """Of each (comparison, arm) the p of the final accuracy's rule, adjusted for all of them that have one."""
-    p_values = [None if c["data"]["stand_in"] else arm["final"]["difference"]["p"] for c, arm in rows]
+def holm_p(rows, which: str = "final") -> list[float | None]:
+    """Of each (comparison, arm) the p of the accuracy's rule, adjusted for all of them that have one."""
+    p_values = [None if c["data"]["stand_in"] else arm[which]["difference"]["p"] for c, arm in rows]
     adjusted = iter(statistics.holm([p for p in p_values if p is not None]))
     return [None if p is None else next(adjusted) for p in p_values]

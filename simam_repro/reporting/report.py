@@ -12,9 +12,9 @@ from simam_repro.data import sets
 from simam_repro.evaluation import published, wording
 from simam_repro.evaluation.statistics import FEWEST_SEEDS
 from simam_repro.models import backbones
-from simam_repro.reporting import numbers, report_figures
+from simam_repro.reporting import gallery, numbers, report_figures
 from simam_repro.reporting.first_screen import answer_lines
-from simam_repro.reporting.forest import Row, forest_figure
+from simam_repro.reporting.forest import Row, forest_figure, forest_strip, limits_of
 from simam_repro.reporting.inline_svg import DARK, inline_svg, variable
 from simam_repro.reporting.languages import LANGUAGES, Language
 from simam_repro.reporting.results import BENCHMARKS, RESULTS, Sweep, read_benchmarks, read_sweeps
@@ -28,7 +28,7 @@ FULL_RECIPES = (
     ("make sweep-caltech-towernet", "TowerNet, Caltech101-16, 256 pixels, 100 epochs, 5 seeds, off and on", "1 h"),
     ("make sweep-cifar-alexnet", "AlexNet, CIFAR-10, 128 pixels, 50 epochs, 5 seeds, off and on", "2 h"),
 )
-GALLERIES = {"predictions": ("predictions.jpg",), "maps": ("attention_maps.png", "grad_cam.png")}
+GALLERIES = {"predictions": (gallery.NAME,), "maps": ("attention_maps.png", "grad_cam.png")}
 
 
 def write_report(folder: Path, results: Path = RESULTS, benchmarks: Path = BENCHMARKS) -> list[Path]:
@@ -51,8 +51,9 @@ def _page(sweeps: list[Sweep], benchmarks: dict[str, dict], language: Language) 
         dark=DARK,
         variable=variable,
         answer=[_inline(line) for line in answer_lines(sweeps, language.code)],
-        forest=_forest(rows, language) if rows else None,
-        rows=[{"comparison": c, "arm": arm, "p": p, "verdict": found, **facets(c, [arm])} for c, arm, p, found in rows],
+        groups={enough: _groups(rows, enough, language) for enough in (True, False)},
+        verdicts=[found for found in LOOKS if any(found == row[3] for row in rows)],
+        experiments=[(one, _measured(rows, one)) for one in published.EXPERIMENTS],
         filters=_filters(comparisons),
         comparisons=[_comparison(sweep, comparison, rows, language) for sweep, comparison in comparisons],
         recipes=recipe_rows(sweeps),
@@ -116,20 +117,41 @@ def _filters(comparisons) -> dict[str, list[str]]:
     return {facet: sorted(values) for facet, values in found.items()}
 
 
-def _forest(rows, language: Language) -> Markup:
-    """All rows; of one comparison below a heading, those with intervals first."""
-    say = language.say
-    ordered = sorted(rows, key=lambda row: row[3] == NO_INTERVAL)
-    drawn = [_forest_row(c, arm, found, language, language.title(c["title"])) for c, arm, _, found in ordered]
-    figure = forest_figure(drawn, report_figures.WIDTH, say)
-    return inline_svg(figure, say("Differences of final accuracy, in the table below"))
+def _groups(rows, enough: bool, language: Language) -> list[dict]:
+    """The rows of each comparison that have an interval, or those that have none, and their strip of the forest."""
+    drawn = {
+        id(arm): _forest_row(c, arm, found, language) for c, arm, _, found in rows if (found != NO_INTERVAL) == enough
+    }
+    limits, groups = limits_of([*drawn.values()]), []
+    for comparison in {id(c): c for c, arm, _, _ in rows if id(arm) in drawn}.values():
+        own = [
+            {"arm": arm, "p": p, "verdict": found, **facets(comparison, [arm])}
+            for c, arm, p, found in rows
+            if c is comparison and id(arm) in drawn
+        ]
+        strip = forest_strip([drawn[id(row["arm"])] for row in own], report_figures.WIDTH, limits)
+        arms = [row["arm"] for row in own]
+        groups.append(
+            {"comparison": comparison, "rows": own, "strip": inline_svg(strip, _alt(comparison, own, language)),
+             **facets(comparison, arms)}
+        )  # fmt: skip
+    return groups
 
 
-def _forest_row(comparison: dict, arm: dict, found: str, language: Language, group: str = "") -> Row:
+def _alt(comparison: dict, rows: list[dict], language: Language) -> str:
+    told = [
+        f"{row['arm']['title']} {numbers.points(row['arm']['final']['difference']['mean'])}, "
+        f"{language.say(LOOKS[row['verdict']][1])}"
+        for row in rows
+    ]
+    return f"{language.title(comparison['title'])}: {'; '.join(told)}"
+
+
+def _forest_row(comparison: dict, arm: dict, found: str, language: Language) -> Row:
     name = arm["title"]
     if not wording.is_plain(comparison):
         name = language.say("{} against {}").format(name, comparison["baseline"]["title"])
-    return Row(f"{name}, n = {arm['n']}", arm["final"]["difference"], found, group)
+    return Row(f"{name}, n = {arm['n']}", arm["final"]["difference"], found)
 
 
 def _comparison(sweep: Sweep, comparison: dict, rows, language: Language) -> dict:
@@ -138,8 +160,8 @@ def _comparison(sweep: Sweep, comparison: dict, rows, language: Language) -> dic
     records = {arm["title"]: sweep.records(arm["name"], arm.get("seeds", seeds)) for arm in (baseline, *arms)}
     records = {title: runs for title, runs in records.items() if runs}
     wall = [*arms[0]["wall_s"]["baseline"], *(seconds for arm in arms for seconds in arm["wall_s"]["arm"])]
-    own = [(arm, found) for one, arm, _, found in rows if one is comparison]
-    drawn = [_forest_row(comparison, arm, found, language) for arm, found in own]
+    own = [{"arm": arm, "verdict": found} for one, arm, _, found in rows if one is comparison]
+    drawn = [_forest_row(comparison, row["arm"], row["verdict"], language) for row in own]
     title, say = language.title(comparison["title"]), language.say
     forest = forest_figure(drawn, report_figures.WIDTH, say)
     return {
@@ -148,7 +170,7 @@ def _comparison(sweep: Sweep, comparison: dict, rows, language: Language) -> dic
         "arms": own,
         "sentences": [language.outcome(comparison, arm) for arm in arms],
         "level": language.level(len(arms)),
-        "forest": inline_svg(forest, f"{title}: " + "; ".join(_told(arm, found, language) for arm, found in own)),
+        "forest": inline_svg(forest, _alt(comparison, own, language)),
         "curves": records and inline_svg(
             report_figures.curves(records, say), say("Accuracy over epochs of {}").format(title)
         ),
@@ -157,9 +179,13 @@ def _comparison(sweep: Sweep, comparison: dict, rows, language: Language) -> dic
     }  # fmt: skip
 
 
-def _told(arm: dict, found: str, language: Language) -> str:
-    difference = arm["final"]["difference"]
-    return f"{arm['title']} {numbers.points(difference['mean'])}, {language.say(LOOKS[found][1])}"
+def _measured(rows, experiment: dict) -> list[tuple[dict, dict]]:
+    """(comparison, arm) of what was published: that module on that network and data set."""
+    return [
+        (c, arm) for c, arm, _, _ in rows
+        if (c["backbone"], c["data"]["name"], arm["attention"]["name"])
+        == (experiment["backbone"], experiment["data_set"], published.MODULE) and wording.is_plain(c)
+    ]  # fmt: skip
 
 
 def recipe_rows(sweeps: list[Sweep]) -> list[dict]:

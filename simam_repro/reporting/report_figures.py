@@ -20,12 +20,18 @@ PICTURE_WIDTH, PICTURE_QUALITY = 1000, 78
 
 def picture(path) -> str:
     """A picture file as the source of an <img>, no larger than a page needs it."""
+    if path.suffix == ".jpg":  # small already
+        return _source(path.read_bytes())
     with Image.open(path) as opened:
         image = opened.convert("RGB")
     image.thumbnail((PICTURE_WIDTH, 4 * PICTURE_WIDTH))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=PICTURE_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _source(buffer.getvalue())
+
+
+def _source(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def curves(records: dict[str, list[list[dict]]], say=str) -> Figure:
@@ -74,7 +80,7 @@ def robustness(comparison: dict, levels: list[int], say=str) -> Figure:
                       label=titles[side])  # fmt: skip
         axes.set_title(say("image corruptions") if name == "corruptions" else name.upper(), fontsize=SMALL + 1)
         axes.set_xlabel(say("severity") if name == "corruptions" else say("budget × 255"), fontsize=SMALL)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=name == "corruptions"))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         axes.tick_params(labelsize=SMALL)
         _calm(axes)
     row[0].set_ylabel(say("accuracy"))

@@ -25,7 +25,7 @@ def verdict(difference: dict, p: float | None) -> str:
     return EQUIVALENT if tested and tested["shown"] and not wording.side(difference["t_interval"]) else NOT_SHOWN
 
 
-def judged(comparisons: list[dict]) -> list[tuple[dict, dict, float | None, str]]:
-    """(comparison, arm, p adjusted for all of them, verdict) of each arm's final accuracy."""
+def judged(comparisons: list[dict], which: str = "final") -> list[tuple[dict, dict, float | None, str]]:
+    """(comparison, arm, p adjusted for all of them, verdict) of each arm's accuracy after the final or best epoch."""
     rows = wording.rows_of(comparisons)
-    return [(*row, p, verdict(row[1]["final"]["difference"], p)) for row, p in zip(rows, holm_p(rows))]
+    return [(*row, p, verdict(row[1][which]["difference"], p)) for row, p in zip(rows, holm_p(rows, which))]
