@@ -30,8 +30,8 @@ from simam_repro.storage import atomic_folder
 KEYS = "configs, arms, seeds, overrides, variants"
 # What a sweep's folder holds besides its runs: by compare.py, robustness.py, attention_maps.py, signal_propagation.py.
 SUMMARIES = (
-    "comparison.json", "comparison.png", "robustness.json", "robustness.png", "attention_maps.png", "grad_cam.png",
-    "propagation.json", "propagation.png",
+    "comparison.json", "comparison.png", "comparison_cost.png", "robustness.json", "robustness.png",
+    "attention_maps.png", "grad_cam.png", "propagation.json", "propagation.png",
 )  # fmt: skip
 
 

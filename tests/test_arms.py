@@ -10,11 +10,16 @@ from simam_repro.errors import UserError
 from simam_repro.evaluation.arms import find_arms
 from simam_repro.evaluation.comparison import compare
 from simam_repro.evaluation.older import present_comparison
+from simam_repro.models import build_model
+from simam_repro.models.summary import summarise
 from simam_repro.reporting import comparison_figure as reporting
-from simam_repro.reporting import comparison_text, plot_comparison
+from simam_repro.reporting import comparison_text, cost, plot_comparison
+from simam_repro.reporting.cost import cost_table
+from simam_repro.reporting.key_figure import numeric_key
 from simam_repro.reporting.results import RESULTS
 from simam_repro.reporting.style import arm_looks
 from simam_repro.runs import find_runs
+from simam_repro.storage import write_json
 
 
 def test_arms_are_the_same_but_for_attention(tmp_path):
@@ -159,3 +164,57 @@ def test_any_arm_can_be_the_baseline(tmp_path):
     with pytest.raises(UserError, match="no arm is called 'se'; there are made, made_simam"):
         compare(runs, "se")
     assert compare(runs[1:])["comparisons"] == []  # no plain network
+
+
+def test_cost_beside_accuracy(five_arms, monkeypatch):
+    """Parameters and times from result.json, FLOPs of the network; the table and the figure have every arm."""
+    for run in five_arms[5:10]:  # of one arm: a fifth slower
+        if run.complete:
+            write_json(run.result, run.read_result() | {"train_images_per_s": 10 / 1.2})
+    (comparison,) = compare(five_arms)["comparisons"]
+    base, slow, se, *_ = comparison["baseline"]["cost"], *(arm["cost"] for arm in comparison["arms"])
+    assert base["train_ms"]["values"] == [100.0] * 5 and base["eval_ms"]["mean"] == pytest.approx(1000 / 30)
+    assert slow["train_ms"]["mean"] == pytest.approx(120) and base["parameters"] == 100
+    ratios = comparison["arms"][0]["cost_ratios"]["train_ms"]
+    assert ratios["values"] == pytest.approx([1.2] * 5) and ratios["t_interval"] is None  # equal: no interval
+    plain, with_se = (
+        summarise(build_model(run.read_experiment().model, 4, 128), 128).flops for run in (five_arms[0], five_arms[10])
+    )
+    assert (base["flops"], se["flops"]) == (plain, with_se) and plain < with_se
+    measured = {"mean": 0.25, "values": [0.25] * 5}
+    difference = {**measured, "t_interval": [0.1, 0.4], "images_and_seeds_interval": None}
+    robustness = {"comparisons": [{
+        "baseline": comparison["baseline"], "arm": comparison["arms"][1], "attacks": {},
+        "mean_corruption": {"baseline": measured, "arm": measured, "difference": difference},
+    }]}  # fmt: skip
+    header, plain, slow, se, *_ = cost_table(comparison, robustness).splitlines()
+    assert header.split()[-1] == "corrupted" and [row.split()[-1] for row in (plain, slow, se)] == ["25.0", "-", "25.0"]
+    assert "120.00 x1.20" in slow and max(map(len, cost_table(comparison, robustness).splitlines())) <= 100
+    drawn = []
+    monkeypatch.setattr(cost, "save_figure", lambda figure, path: drawn.append(figure))
+    cost.plot_cost([comparison], "unused.png", robustness)
+    lines, scatter = drawn[0].subfigs[0].subfigs
+    assert [panel.get_title().split(",")[0] for panel in lines.axes] == [
+        "accuracy", "ECE", "corrupted", "parameters", "FLOPs", "training time", "inference time",
+    ]  # fmt: skip
+    assert [label.get_text() for label in lines.axes[0].get_yticklabels()] == [
+        "SimAM", "SE (reduction 8)", "constant gate", "SimAM with unit mean",
+    ]  # fmt: skip
+    assert len(scatter.axes) == 2
+
+
+def test_one_module_with_several_numbers_is_drawn_over_them(tmp_path, monkeypatch):
+    for e_lambda in (1e-6, 1e-3, 1):
+        config = {"name": f"made-{e_lambda}", "model": {"attention": {"name": "simam", "e_lambda": e_lambda}}}
+        write_run(tmp_path / f"{e_lambda}/seed0", "none", config=config)
+    write_run(tmp_path / "off/seed0")
+    (comparison,) = compare(find_runs(tmp_path))["comparisons"]
+    assert numeric_key(comparison) == "e_lambda"
+    drawn = []
+    monkeypatch.setattr(reporting, "save_figure", lambda figure, path: drawn.append(figure))
+    plot_comparison([comparison], "unused.png")
+    final, _ = drawn[0].subfigs[0].axes
+    assert final.get_xscale() == "log" and final.get_xlabel() == "simam: e_lambda"
+    assert [label.get_text() for label in final.get_xticklabels()] == ["1e-06", "0.001", "1"]
+    comparison["arms"][0]["attention"]["position"] = "act"  # two keys differ: a line an arm
+    assert numeric_key(comparison) is None

@@ -88,7 +88,9 @@ def test_what_the_json_holds(tmp_path):
     assert comparison_["versions"] == {"paddle": "3.3.1", "python": "3.11.7", "numpy": "2.4.6"}
     assert comparison_["git_commits"] == ["1234567"] and comparison_["confidence"] == 0.95
     (arm,) = comparison_["arms"]
-    assert set(arm) == {"title", "name", "attention", "seeds", "n", "wall_s", "final", "best"}
+    assert set(arm) == {
+        "title", "name", "attention", "seeds", "n", "wall_s", "cost", "cost_ratios", "final", "best",
+    }  # fmt: skip
     assert arm["wall_s"] == {"baseline": [60.0] * 6, "arm": [60.0] * 6}
     of_seeds = {"values", "mean", "sd", "t_interval", "t_p", "bootstrap_interval"}
     of_images = {"images_and_seeds_interval", "images_interval", "images_and_seeds_p"}

@@ -4,9 +4,10 @@
     comparisons: one for each recipe, with its arms: [
         title, data, backbone, image_size, epochs, best_chosen_on, missing, hardware, versions, git_commits, warnings,
         confidence (of each interval, so that those of all arms hold together with 95 %),
-        baseline {title, name, attention}
+        baseline {title, name, attention, cost (see `cost.cost`)}
         arms: one for each other arm: [
             title, name, attention, seeds, n (pairs of runs), wall_s {baseline, arm},
+            cost, cost_ratios to the baseline (see `cost`),
             final, best: {
                 baseline, arm {values, mean, sd} and difference, of accuracy; the same in loss and ece;
                 difference adds intervals, p, effect_size and equivalence (see `statistics`);
@@ -24,6 +25,7 @@ from simam_repro.config import Experiment
 from simam_repro.errors import UserError
 from simam_repro.evaluation import statistics, wording
 from simam_repro.evaluation.arms import Arm, Arms, find_arms
+from simam_repro.evaluation.cost import cost, cost_ratios
 from simam_repro.evaluation.outcomes import EpochOutcomes, Outcomes, read_outcomes
 from simam_repro.evaluation.published import ALEXNET_DIFFERENCE
 from simam_repro.runs import RunFolder, data_differences
@@ -140,7 +142,7 @@ def _comparison(arms: Arms, margin: float) -> dict:
         "git_commits": sorted({_commit(session) for run in runs for session in run.conditions}),
         "warnings": _warnings(pairs, runs),
         "confidence": statistics.simultaneous(len(pairs)),
-        "baseline": arms.baseline.identity,
+        "baseline": {**arms.baseline.identity, "cost": _cost(max((pair.baseline_runs for pair in pairs), key=len))},
     }
     comparison["arms"] = [_arm(one) for one in pairs]
     for arm in comparison["arms"]:
@@ -156,8 +158,14 @@ def _arm(pairs: _Pairs) -> dict:
         "seeds": pairs.seeds,
         "n": len(pairs.seeds),
         "wall_s": {side: [run.result["wall_s"] for run in runs] for side, runs in sides},
+        "cost": _cost(pairs.arm_runs),
+        "cost_ratios": cost_ratios(*([run.result for run in runs] for runs in pairs.sides), pairs.arms),
         **{which: _block(pairs, which) for which in ("final", "best")},
     }
+
+
+def _cost(runs: list[_Run]) -> dict:
+    return cost(runs[0].experiment, [run.result for run in runs])
 
 
 def _check_same_data(runs: list[_Run]) -> None:

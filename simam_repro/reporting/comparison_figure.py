@@ -4,6 +4,7 @@ import numpy as np
 
 from simam_repro.evaluation.wording import level_text
 from simam_repro.reporting.forest import Row, draw_forest, forest_height, legend_of
+from simam_repro.reporting.key_figure import numeric_key, plot_key
 from simam_repro.reporting.style import arm_looks, new_figure, save_figure, set_title
 from simam_repro.reporting.verdicts import judged
 
@@ -12,7 +13,8 @@ LETTERS = 45  # of a label of the forests
 
 
 def plot_comparison(comparisons: list[dict], path) -> None:
-    """Write a PNG: a row a comparison. One arm: its pairs and differences; several: a line each, against the baseline.
+    """Write a PNG: a row a comparison. One arm: its pairs and differences; several: a line each, against the baseline,
+    or, where they are one module with another number each, the differences over that number.
 
     The final and the best epoch stand beside each other.
     """
@@ -20,10 +22,16 @@ def plot_comparison(comparisons: list[dict], path) -> None:
     forests = [
         {which: _forest_rows(comparison, rows, which) for which, rows in verdicts.items()} for comparison in comparisons
     ]
-    heights = [max(3.9, 1.6 + forest_height(forest["final"], LETTERS)) for forest in forests]
+    keys = [numeric_key(comparison) for comparison in comparisons]
+    heights = [
+        3.9 if key else max(3.9, 1.6 + forest_height(forest["final"], LETTERS)) for key, forest in zip(keys, forests)
+    ]
     figure = new_figure(11, sum(heights) + 0.4)
     rows = figure.subfigures(len(comparisons), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for row, comparison, forest in zip(rows, comparisons, forests):
+    for row, comparison, forest, key in zip(rows, comparisons, forests, keys):
+        if key:
+            plot_key(row, comparison, key)
+            continue
         (_plot_pair if len(comparison["arms"]) == 1 else _plot_arms)(row, comparison, forest)
         legend = legend_of([one for which in EPOCHS for one in forest[which]], str, 2 * LETTERS)
         level = level_text(len(comparison["arms"]))

@@ -56,6 +56,9 @@ def main():
     from simam_repro.errors import UserError, printable
     from simam_repro.evaluation.comparison import compare
     from simam_repro.reporting import comparison_text, left_out_text, plot_comparison, plot_curves, side_by_side
+    from simam_repro.reporting.comparison_file import read_robustness
+    from simam_repro.reporting.cost import cost_table, plot_cost
+    from simam_repro.run_files import or_warn
     from simam_repro.runs import RunFolder
     from simam_repro.storage import write_json
 
@@ -77,7 +80,10 @@ def main():
     if not comparisons and len(complete) < 2:
         raise UserError(f"{arguments.sweep} has no two complete runs: {', '.join(comparison['left_out'])}")
     figure, numbers = arguments.output or place.with_suffix(".png"), arguments.json or place.with_suffix(".json")
-    print(printable("\n\n".join(map(comparison_text, comparisons))) or side_by_side(complete))
+    experiments = {experiment.name: experiment for experiment in (run.read_experiment() for run in runs)}
+    robustness = or_warn(lambda: read_robustness(place.with_name("robustness.json"), experiments), None)
+    texts = [f"{comparison_text(one)}\n\n{cost_table(one, robustness)}" for one in comparisons]
+    print(printable("\n\n".join(texts)) or side_by_side(complete))
     if comparisons and comparison["left_out"]:
         print("\n" + left_out_text(comparison["left_out"]))
     write_json(numbers, comparison)
@@ -86,6 +92,10 @@ def main():
     else:
         plot_curves(complete, figure)
     print(f"\nfigure: {cli.relative(figure)}\nnumbers: {cli.relative(numbers)}")
+    if several := [one for one in comparisons if len(one["arms"]) > 1]:
+        costs = figure.with_name(f"{figure.stem}_cost.png")
+        plot_cost(several, costs, robustness)
+        print(f"cost: {cli.relative(costs)}")
 
 
 def sweep_runs(sweep: str) -> tuple[list, list[str], Path]:
