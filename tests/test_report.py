@@ -17,6 +17,7 @@ from simam_repro.evaluation.comparison import compare
 from simam_repro.evaluation.wording import rows_of
 from simam_repro.reporting.first_screen import TEXTS, answer_lines
 from simam_repro.reporting.forest import Row, forest_figure, forest_strip, limits_of
+from simam_repro.reporting.gallery import IMAGES, MOST_DISPUTED, errors_first
 from simam_repro.reporting.languages import LANGUAGES
 from simam_repro.reporting.readme import (
     ANSWER,
@@ -29,6 +30,7 @@ from simam_repro.reporting.readme import (
     with_block,
 )
 from simam_repro.reporting.report import recipe_rows, write_report
+from simam_repro.reporting.report_figures import curves
 from simam_repro.reporting.results import read_sweeps
 from simam_repro.reporting.verdicts import LOOKS, NO_INTERVAL, NOT_SHOWN, SHOWN, judged
 from simam_repro.runs import find_runs
@@ -187,6 +189,17 @@ def test_labels_of_a_forest_do_not_overlap_anything():
         assert not any(a.overlaps(b) for i, a in enumerate(texts) for b in (*texts[:i], *bars))
 
 
+def test_no_tick_is_there_twice():
+    records = [{"epoch": epoch, "eval_acc": 0.7 + epoch / 1000, "train_acc": 0.7} for epoch in (1, 2, 3)]
+    for figure in (curves({"none": [records], "SE": [records, records]}), curves({"none": [records[:1]]})):
+        figure.draw_without_rendering()
+        for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
+            labels = [label.get_text() for label in axis.get_ticklabels()]
+            assert len(labels) == len(set(labels)) > 0
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["none, one run"] and not figure.axes[0].collections
+
+
 def test_of_many_arms_the_answer_is_one_line(tmp_path):
     for arm, attention in enumerate(("none", "simam", "se", "eca", "srm")):
         for seed in range(5):
@@ -252,6 +265,16 @@ def test_readme_keeps_its_other_lines(tmp_path, results):
     assert "old" not in text and "\nmiddle\n" in text and "The answer so far" in text
     with pytest.raises(UserError, match="lost the lines"):
         with_block("no markers", "table", (BEGIN, END))
+
+
+def test_of_predictions_errors_come_first():
+    right = np.ones((2, 100), bool)
+    right[0, :40] = right[1, 20:30] = False  # both wrong: 20 to 29
+    chosen = errors_first(right)
+    disputed, lost = chosen[:MOST_DISPUTED], chosen[MOST_DISPUTED:]
+    assert len(set(chosen)) == IMAGES and all(20 <= i < 30 for i in lost)
+    assert all(i < 40 and not 20 <= i < 30 for i in disputed) and min(disputed) < 5 and max(disputed) > 30
+    assert len(errors_first(np.ones((2, 3), bool))) == 3
 
 
 def test_names_of_any_letters_leave_the_table_whole(tmp_path):

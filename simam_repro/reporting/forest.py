@@ -12,6 +12,7 @@ from simam_repro.reporting.verdicts import LOOKS, NO_INTERVAL
 
 LETTER = 0.08  # inches that a letter of a label takes
 THICK, THIN = 4.5, 1.3
+SMALLEST_SPAN = 2.0  # points: nothing looks like much that is not
 # Of a row's height, from its middle: each seed, its label's foot.
 SEEDS, LABEL = 0.2, -0.17
 
@@ -37,7 +38,9 @@ def forest_figure(rows: list[Row], width: float, say=str):
     figure = new_figure(width, forest_height(rows, letters) + 1.0)
     axes = figure.subplots()
     draw_forest(axes, rows, letters)
-    what = say("arm minus baseline, points: thick over seeds, thin over images and seeds")
+    axes.set_xlim(*limits_of(rows))
+    intervals = any(row.verdict != NO_INTERVAL for row in rows)
+    what = say("arm minus baseline, points" + ": thick over seeds, thin over images and seeds" * intervals)
     axes.set_xlabel(fill(what, int(0.9 * letters)))
     figure.legend(**legend_of(rows, say, letters), loc="outside upper left", frameon=False, fontsize=9)
     return figure
@@ -59,7 +62,8 @@ def limits_of(rows: list[Row]) -> tuple[float, float]:
     for row in rows:
         intervals = [row.difference[f"{over}_interval"] or () for over in ("t", "images_and_seeds")]
         ends += [100 * end for end in (*row.difference["values"], *intervals[0], *intervals[1])]
-    margin = 0.04 * (max(ends) - min(ends)) or 1.0
+    span = max(ends) - min(ends)
+    margin = max(0.04 * span, (SMALLEST_SPAN - span) / 2)
     return min(ends) - margin, max(ends) + margin
 
 

@@ -94,8 +94,8 @@ def _no_plural(*_):
 
 
 def _inline(line: str) -> Markup:
-    """A line of Markdown as HTML: bold stays, of a link its text."""
-    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", line.removeprefix("- "))
+    """A line of Markdown as HTML: bold stays, a link goes with its brackets: the page is to be read by itself."""
+    text = re.sub(r" ?[(（]\[[^]]*\]\([^)]*\)[)）]", "", line.removeprefix("- "))
     return Markup(re.sub(r"\*\*(.*?)\*\*", r"<strong>\1</strong>", str(escape(text))))
 
 

@@ -59,7 +59,7 @@ def curves(records: dict[str, list[list[dict]]], say=str) -> Figure:
     axes.set_xlabel(say("epoch"))
     axes.set_ylabel(say("accuracy"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     _calm(axes)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
@@ -85,7 +85,7 @@ def robustness(comparison: dict, levels: list[int], say=str) -> Figure:
         _calm(axes)
     row[0].set_ylabel(say("accuracy"))
     row[0].set_ylim(bottom=0)
-    row[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    row[0].yaxis.set_major_formatter(PercentFormatter(1.0))
     handles, labels = row[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
