@@ -203,7 +203,7 @@ CONVOLUTIONS = [
 def no_convolution_of_paddles(fused, monkeypatch):
     from simam_repro.models import conv
 
-    if not ops.fused._has_products:
+    if not ops.fused._has_gemm:
         pytest.skip("this Paddle brings no MKL")
     monkeypatch.setattr(conv.F, "conv2d", None)
     yield

@@ -47,7 +47,7 @@ def _pairs() -> dict:
             lambda x, bias, weight: F.max_pool2d(x, 3, 2, 1),
         ),
     }
-    if fused.has_products():
+    if fused.has_gemm():
         pairs["convolution"] = (
             lambda x, bias, weight: fused.convolve(x, weight, [1, 1], [1, 1]),
             lambda x, bias, weight: F.conv2d(x, weight, padding=1),

@@ -42,7 +42,7 @@ def load() -> bool:
         threads = paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"]
         operators = ctypes.CDLL(str(library))
         operators.simam_set_num_threads(threads)
-        _give_products(operators)
+        _give_gemm(operators)
         if wrong := _wrong_operator():
             raise BuildError(f"its {wrong} computes something else than Paddle's; remove {library} to build it again")
         return True
@@ -52,24 +52,24 @@ def load() -> bool:
         return False
 
 
-def _give_products(operators) -> None:
-    """Tell the operators where the products of matrices are that Paddle uses itself (MKL's, in its wheels for x86)."""
-    global _has_products
+def _give_gemm(operators) -> None:
+    """Give the operators the GEMM that Paddle uses itself (MKL's, in its wheels for x86)."""
+    global _has_gemm
     try:
         mkl = ctypes.CDLL(str(Path(paddle.__file__).with_name("libs") / "libmklml_intel.so"))
         functions = mkl.cblas_sgemm, mkl.cblas_dgemm, mkl.MKL_Set_Num_Threads_Local
     except (OSError, AttributeError):
         return
     operators.simam_set_gemm(*(ctypes.cast(function, ctypes.c_void_p) for function in functions))
-    _has_products = True
+    _has_gemm = True
 
 
-_has_products = False
+_has_gemm = False
 
 
-def has_products() -> bool:
-    """Whether there are products of matrices for `convolve`."""
-    return _has_products
+def has_gemm() -> bool:
+    """Whether there is a GEMM for `convolve`."""
+    return _has_gemm
 
 
 def _wrong_operator() -> str | None:
@@ -131,7 +131,7 @@ def convolves(x, weight, stride, padding) -> bool:
 
     With a stride other than 1 only an x that needs no gradient, such as a batch of images.
     """
-    if not (runs_in_place(x) and _has_products and x.dtype == weight.dtype and x.shape[1] == weight.shape[1]):
+    if not (runs_in_place(x) and _has_gemm and x.dtype == weight.dtype and x.shape[1] == weight.shape[1]):
         return False
     sides = list(zip(x.shape[2:], weight.shape[2:], padding))
     if any(length + 2 * pad < kernel for length, kernel, pad in sides):

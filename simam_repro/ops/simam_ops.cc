@@ -1,5 +1,5 @@
-// The operators that Paddle gets, forward, backward and backward again: SimAM, the bias of a convolution, both with a ReLU if asked,
-// convolution itself, and max-pooling.
+// The operators as Paddle registers them, with backward and double backward: SimAM, bias (both with a ReLU on request),
+// convolution and max-pooling.
 
 #include <algorithm>
 #include <cstdint>
@@ -20,40 +20,41 @@ Shape plane_shape(const Shape& x) { return {x[0], x[1]}; }
 std::int64_t plane_size(const paddle::Tensor& x) { return x.shape()[2] * x.shape()[3]; }
 
 template <typename T>
-Around<T> around(const paddle::Tensor& x, const paddle::Tensor* bias, bool relu) {
+Epilogue<T> epilogue(const paddle::Tensor& x, const paddle::Tensor* bias, bool relu) {
   return {bias ? bias->data<T>() : nullptr, x.shape()[1], relu};
 }
 
 template <typename T>
 void forward(const paddle::Tensor& x, paddle::Tensor& y, paddle::Tensor& mean, paddle::Tensor& scale, T e_lambda,
-             const Around<T>& around) {
+             const Epilogue<T>& epilogue) {
   const std::int64_t size = plane_size(x);
   const T* from = x.data<T>();
   T *to = y.data<T>(), *means = mean.data<T>(), *scales = scale.data<T>();
   for_blocks<T>(mean.numel(), size, [=](std::int64_t first, const Block& block) {
     const std::int64_t at = first * size;
-    const auto of_block = around.bias ? forward_block<T, true> : forward_block<T, false>;
-    of_block(from + at, to + at, means + first, scales + first, first, block, e_lambda, around);
+    const auto block_kernel = epilogue.bias ? forward_block<T, true> : forward_block<T, false>;
+    block_kernel(from + at, to + at, means + first, scales + first, first, block, e_lambda, epilogue);
   });
 }
 
 // Returns what each plane's neurons add to the gradient of its bias.
 template <typename T>
 std::vector<T> backward(const paddle::Tensor& x, const paddle::Tensor& mean, const paddle::Tensor& scale,
-                        const paddle::Tensor& g, paddle::Tensor& gradient, const Around<T>& around) {
+                        const paddle::Tensor& g, paddle::Tensor& grad_input, const Epilogue<T>& epilogue) {
   const std::int64_t size = plane_size(x);
-  const T *from = x.data<T>(), *upper = g.data<T>(), *means = mean.data<T>(), *scales = scale.data<T>();
-  std::vector<T> of_planes(mean.numel());
-  T *to = gradient.data<T>(), *of_plane = of_planes.data();
+  const T *from = x.data<T>(), *grad_output = g.data<T>(), *means = mean.data<T>(), *scales = scale.data<T>();
+  std::vector<T> per_plane(mean.numel());
+  T *to = grad_input.data<T>(), *per_plane_sums = per_plane.data();
   for_blocks<T>(mean.numel(), size, [=](std::int64_t first, const Block& block) {
     const std::int64_t at = first * size;
-    const auto of_block = around.bias ? backward_block<T, true> : backward_block<T, false>;
-    of_block(from + at, upper + at, to + at, means + first, scales + first, of_plane + first, first, block, around);
+    const auto block_kernel = epilogue.bias ? backward_block<T, true> : backward_block<T, false>;
+    block_kernel(from + at, grad_output + at, to + at, means + first, scales + first, per_plane_sums + first, first,
+                 block, epilogue);
   });
-  return of_planes;
+  return per_plane;
 }
 
-// lambda comes as text: a float attribute would round it, and Paddle 2.6 knows no double ones.
+// lambda is a string attribute: a float one would round it, and Paddle 2.6 has no double ones.
 std::vector<paddle::Tensor> weigh(const paddle::Tensor& x, const paddle::Tensor* bias, const std::string& e_lambda,
                                   bool relu) {
   auto y = paddle::empty(x.shape(), x.dtype(), x.place());
@@ -61,7 +62,7 @@ std::vector<paddle::Tensor> weigh(const paddle::Tensor& x, const paddle::Tensor*
   auto scale = paddle::empty(plane_shape(x.shape()), x.dtype(), x.place());
   PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_forward", ([&] {
                                forward<data_t>(x, y, mean, scale, static_cast<data_t>(std::stod(e_lambda)),
-                                               around<data_t>(x, bias, relu));
+                                               epilogue<data_t>(x, bias, relu));
                              }));
   return {y, mean, scale};
 }
@@ -70,7 +71,7 @@ std::vector<paddle::Tensor> weigh(const paddle::Tensor& x, const paddle::Tensor*
 
 extern "C" void simam_set_num_threads(int number) { num_threads = std::max(number, 1); }
 
-// Where cblas_sgemm, cblas_dgemm and MKL_Set_Num_Threads_Local are.
+// Addresses of cblas_sgemm, cblas_dgemm and MKL_Set_Num_Threads_Local.
 extern "C" void simam_set_gemm(void* single, void* twice, void* threads) {
   gemm<float> = reinterpret_cast<Gemm<float>>(single);
   gemm<double> = reinterpret_cast<Gemm<double>>(twice);
@@ -84,11 +85,11 @@ std::vector<paddle::Tensor> simam_forward(const paddle::Tensor& x, const std::st
 std::vector<paddle::Tensor> simam_backward(const paddle::Tensor& x, const paddle::Tensor& mean,
                                            const paddle::Tensor& scale, const paddle::Tensor& g, const std::string&,
                                            bool relu) {
-  auto gradient = paddle::empty(x.shape(), x.dtype(), x.place());
+  auto grad_input = paddle::empty(x.shape(), x.dtype(), x.place());
   PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_backward", ([&] {
-                               backward<data_t>(x, mean, scale, g, gradient, around<data_t>(x, nullptr, relu));
+                               backward<data_t>(x, mean, scale, g, grad_input, epilogue<data_t>(x, nullptr, relu));
                              }));
-  return {gradient};
+  return {grad_input};
 }
 
 std::vector<paddle::Tensor> simam_bias_forward(const paddle::Tensor& x, const paddle::Tensor& bias,
@@ -99,92 +100,91 @@ std::vector<paddle::Tensor> simam_bias_forward(const paddle::Tensor& x, const pa
 std::vector<paddle::Tensor> simam_bias_backward(const paddle::Tensor& x, const paddle::Tensor& bias,
                                                 const paddle::Tensor& mean, const paddle::Tensor& scale,
                                                 const paddle::Tensor& g, const std::string&, bool relu) {
-  auto gradient = paddle::empty(x.shape(), x.dtype(), x.place());
-  auto of_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
+  auto grad_input = paddle::empty(x.shape(), x.dtype(), x.place());
+  auto grad_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
   PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_bias_backward", ([&] {
-                               const auto of_planes = backward<data_t>(x, mean, scale, g, gradient,
-                                                                       around<data_t>(x, &bias, relu));
-                               sum_channels<data_t>(of_planes, of_bias.data<data_t>(), x.shape()[1]);
+                               const auto per_plane =
+                                   backward<data_t>(x, mean, scale, g, grad_input, epilogue<data_t>(x, &bias, relu));
+                               sum_channels<data_t>(per_plane, grad_bias.data<data_t>(), x.shape()[1]);
                              }));
-  return {gradient, of_bias};
+  return {grad_input, grad_bias};
 }
 
 void add_in_place(paddle::Tensor& x, const paddle::Tensor& bias, bool relu) {
   PD_DISPATCH_FLOATING_TYPES(x.dtype(), "bias_forward", ([&] {
                                add_bias<data_t>(x.data<data_t>(), x.shape()[0] * x.shape()[1], plane_size(x),
-                                                around<data_t>(x, &bias, relu));
+                                                epilogue<data_t>(x, &bias, relu));
                              }));
 }
 
-// In place: what comes out is x. A convolution does not need its own output to go backward.
+// In place: the output is x. A convolution's backward does not need its own output.
 void bias_forward(paddle::Tensor& x, const paddle::Tensor& bias) { add_in_place(x, bias, false); }
 
 // The gradient of x is that of the result, in the same memory.
 std::vector<paddle::Tensor> bias_backward(const paddle::Tensor& bias, const paddle::Tensor& g) {
-  auto of_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
+  auto grad_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
   PD_DISPATCH_FLOATING_TYPES(g.dtype(), "bias_backward", ([&] {
-                               bias_gradient<data_t>(nullptr, g.data<data_t>(), nullptr, of_bias.data<data_t>(),
+                               backward_bias<data_t>(nullptr, g.data<data_t>(), nullptr, grad_bias.data<data_t>(),
                                                      g.shape()[0] * g.shape()[1], g.shape()[1], plane_size(g));
                              }));
-  paddle::Tensor of_x;
-  of_x.set_impl(g.impl());
-  return {of_bias, of_x};
+  paddle::Tensor grad_input;
+  grad_input.set_impl(g.impl());
+  return {grad_bias, grad_input};
 }
 
 void bias_relu_forward(paddle::Tensor& x, const paddle::Tensor& bias) { add_in_place(x, bias, true); }
 
 std::vector<paddle::Tensor> bias_relu_backward(const paddle::Tensor& bias, const paddle::Tensor& y,
                                                const paddle::Tensor& g) {
-  auto gradient = paddle::empty(g.shape(), g.dtype(), g.place());
-  auto of_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
-  PD_DISPATCH_FLOATING_TYPES(
-      g.dtype(), "bias_relu_backward", ([&] {
-        bias_gradient<data_t>(y.data<data_t>(), g.data<data_t>(), gradient.data<data_t>(), of_bias.data<data_t>(),
-                              g.shape()[0] * g.shape()[1], g.shape()[1], plane_size(g));
-      }));
-  return {gradient, of_bias};
+  auto grad_input = paddle::empty(g.shape(), g.dtype(), g.place());
+  auto grad_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
+  PD_DISPATCH_FLOATING_TYPES(g.dtype(), "bias_relu_backward", ([&] {
+                               backward_bias<data_t>(y.data<data_t>(), g.data<data_t>(), grad_input.data<data_t>(),
+                                                     grad_bias.data<data_t>(), g.shape()[0] * g.shape()[1],
+                                                     g.shape()[1], plane_size(g));
+                             }));
+  return {grad_input, grad_bias};
 }
 
-Geometry geometry(const Shape& x, const Shape& kernels, const std::vector<int>& stride,
+Geometry geometry(const Shape& x, const Shape& weight, const std::vector<int>& stride,
                   const std::vector<int>& padding) {
-  return {x[1], x[2], x[3], kernels[0], kernels[2], kernels[3], stride[0], stride[1], padding[0], padding[1]};
+  return {x[1], x[2], x[3], weight[0], weight[2], weight[3], stride[0], stride[1], padding[0], padding[1]};
 }
 
-std::vector<Shape> conv_shapes(const Shape& x, const Shape& kernels, const std::vector<int>& stride,
+std::vector<Shape> conv_shapes(const Shape& x, const Shape& weight, const std::vector<int>& stride,
                                const std::vector<int>& padding, bool) {
-  const Geometry g = geometry(x, kernels, stride, padding);
-  return {{x[0], g.outputs, g.out_h(), g.out_w()}};
+  const Geometry g = geometry(x, weight, stride, padding);
+  return {{x[0], g.out_channels, g.out_h(), g.out_w()}};
 }
 
 std::vector<paddle::DataType> conv_dtypes(const paddle::DataType& x, const paddle::DataType&) { return {x}; }
 
-std::vector<paddle::Tensor> conv_forward(const paddle::Tensor& x, const paddle::Tensor& kernels,
+std::vector<paddle::Tensor> conv_forward(const paddle::Tensor& x, const paddle::Tensor& weight,
                                          const std::vector<int>& stride, const std::vector<int>& padding, bool) {
-  const Geometry g = geometry(x.shape(), kernels.shape(), stride, padding);
-  auto y = paddle::empty({x.shape()[0], g.outputs, g.out_h(), g.out_w()}, x.dtype(), x.place());
+  const Geometry g = geometry(x.shape(), weight.shape(), stride, padding);
+  auto y = paddle::empty({x.shape()[0], g.out_channels, g.out_h(), g.out_w()}, x.dtype(), x.place());
   PD_DISPATCH_FLOATING_TYPES(x.dtype(), "conv_forward", ([&] {
-                               convolve<data_t>(x.data<data_t>(), kernels.data<data_t>(), y.data<data_t>(),
-                                                x.shape()[0], g, num_threads);
+                               convolve<data_t>(x.data<data_t>(), weight.data<data_t>(), y.data<data_t>(), x.shape()[0],
+                                                g, num_threads);
                              }));
   return {y};
 }
 
-// Without x_gradient nobody needs that of x, and something stands in its place.
-std::vector<paddle::Tensor> conv_backward(const paddle::Tensor& x, const paddle::Tensor& kernels,
-                                          const paddle::Tensor& upper, const std::vector<int>& stride,
+// Without x_gradient nobody needs grad_input, and a placeholder is returned.
+std::vector<paddle::Tensor> conv_backward(const paddle::Tensor& x, const paddle::Tensor& weight,
+                                          const paddle::Tensor& grad_output, const std::vector<int>& stride,
                                           const std::vector<int>& padding, bool x_gradient) {
-  const Geometry g = geometry(x.shape(), kernels.shape(), stride, padding);
-  auto of_x = paddle::empty(x_gradient ? x.shape() : Shape{1}, x.dtype(), x.place());
-  auto of_kernels = paddle::empty(kernels.shape(), x.dtype(), x.place());
-  PD_DISPATCH_FLOATING_TYPES(x.dtype(), "conv_backward", ([&] {
-                               const data_t* g_y = upper.data<data_t>();
-                               kernel_gradient<data_t>(x.data<data_t>(), g_y, of_kernels.data<data_t>(), x.shape()[0],
-                                                       g, num_threads);
-                               if (x_gradient)
-                                 input_gradient<data_t>(g_y, kernels.data<data_t>(), of_x.data<data_t>(),
-                                                        x.shape()[0], g, num_threads);
-                             }));
-  return {of_x, of_kernels};
+  const Geometry g = geometry(x.shape(), weight.shape(), stride, padding);
+  auto grad_input = paddle::empty(x_gradient ? x.shape() : Shape{1}, x.dtype(), x.place());
+  auto grad_weight = paddle::empty(weight.shape(), x.dtype(), x.place());
+  PD_DISPATCH_FLOATING_TYPES(
+      x.dtype(), "conv_backward", ([&] {
+        const data_t* grads = grad_output.data<data_t>();
+        backward_weight<data_t>(x.data<data_t>(), grads, grad_weight.data<data_t>(), x.shape()[0], g, num_threads);
+        if (x_gradient)
+          backward_input<data_t>(grads, weight.data<data_t>(), grad_input.data<data_t>(), x.shape()[0], g, num_threads);
+      }));
+  return {grad_input, grad_weight};
 }
 
 // Of a plane of `size`, for the window that a pool moves over it.
@@ -202,7 +202,7 @@ std::vector<Shape> pool_shapes(const Shape& x, const std::vector<int>& size, con
 
 std::vector<paddle::DataType> pool_dtypes(const paddle::DataType& x) { return {x, paddle::DataType::UINT8}; }
 
-// The size of x is said apart from it, so that backward does not keep x.
+// The size of x is an attribute, so that backward does not keep x.
 std::vector<paddle::Tensor> pool_forward(const paddle::Tensor& x, const std::vector<int>& size,
                                          const std::vector<int>& kernel, const std::vector<int>& stride,
                                          const std::vector<int>& padding) {
@@ -217,17 +217,19 @@ std::vector<paddle::Tensor> pool_forward(const paddle::Tensor& x, const std::vec
   return {y, taps};
 }
 
-std::vector<paddle::Tensor> pool_backward(const paddle::Tensor& taps, const paddle::Tensor& g_y,
+std::vector<paddle::Tensor> pool_backward(const paddle::Tensor& taps, const paddle::Tensor& grad_output,
                                           const std::vector<int>& size, const std::vector<int>& kernel,
                                           const std::vector<int>& stride, const std::vector<int>& padding) {
   const Geometry g = window(size, kernel, stride, padding);
-  const Shape of_y = taps.shape();
-  auto gradient = paddle::empty({of_y[0], of_y[1], g.height, g.width}, g_y.dtype(), g_y.place());
-  PD_DISPATCH_FLOATING_TYPES(g_y.dtype(), "pool_backward", ([&] {
-                               max_pool_gradient<data_t>(taps.data<Tap>(), g_y.data<data_t>(),
-                                                         gradient.data<data_t>(), of_y[0] * of_y[1], g, num_threads);
+  const Shape out_shape = taps.shape();
+  auto grad_input =
+      paddle::empty({out_shape[0], out_shape[1], g.height, g.width}, grad_output.dtype(), grad_output.place());
+  PD_DISPATCH_FLOATING_TYPES(grad_output.dtype(), "pool_backward", ([&] {
+                               max_pool_backward<data_t>(taps.data<Tap>(), grad_output.data<data_t>(),
+                                                         grad_input.data<data_t>(), out_shape[0] * out_shape[1], g,
+                                                         num_threads);
                              }));
-  return {gradient};
+  return {grad_input};
 }
 
 #include "second_ops.h"
@@ -246,7 +248,7 @@ std::vector<paddle::DataType> simam_bias_dtypes(const paddle::DataType& x, const
   return simam_dtypes(x);
 }
 
-// The name that an operator's second gradient gives to what it computes for an input of the first.
+// Paddle's name for an output of a double backward operator.
 std::string second_of(const std::string& name) { return paddle::New(paddle::Grad(name)); }
 
 PD_BUILD_OP(simam_fused)
@@ -284,8 +286,10 @@ PD_BUILD_GRAD_OP(simam_bias_fused)
     .SetKernelFn(PD_KERNEL(simam_bias_backward));
 
 PD_BUILD_DOUBLE_GRAD_OP(simam_bias_fused)
-    .Inputs({"X", "Bias", "Mean", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Bias"))})
-    .Outputs({second_of("X"), second_of("Bias"), second_of("Mean"), second_of("Scale"), paddle::Grad(paddle::Grad("Out"))})
+    .Inputs({"X", "Bias", "Mean", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")),
+             paddle::Grad(paddle::Grad("Bias"))})
+    .Outputs({second_of("X"), second_of("Bias"), second_of("Mean"), second_of("Scale"),
+              paddle::Grad(paddle::Grad("Out"))})
     .Attrs({"e_lambda: std::string", "relu: bool"})
     .SetKernelFn(PD_KERNEL(simam_bias_backward_again));
 
@@ -336,7 +340,8 @@ PD_BUILD_GRAD_OP(conv_fused)
     .SetKernelFn(PD_KERNEL(conv_backward));
 
 PD_BUILD_DOUBLE_GRAD_OP(conv_fused)
-    .Inputs({"X", "Kernels", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")), paddle::Grad(paddle::Grad("Kernels"))})
+    .Inputs({"X", "Kernels", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X")),
+             paddle::Grad(paddle::Grad("Kernels"))})
     .Outputs({second_of("X"), second_of("Kernels"), paddle::Grad(paddle::Grad("Out"))})
     .Attrs({"stride: std::vector<int>", "padding: std::vector<int>", "x_gradient: bool"})
     .SetKernelFn(PD_KERNEL(conv_backward_again));
