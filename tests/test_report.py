@@ -141,7 +141,14 @@ def test_page_says_what_was_measured(page, results):
     (arm,) = comparison["arms"]
     assert arm["final"]["sentence"] in page.text
     assert f"{100 * arm['final']['baseline']['mean']:.2f} %" in page.text
-    for expected in ("Paddle 3.3.1", "A processor", "make sweep-no-effect", "make sweep-caltech-towernet", "+0.069"):
+    for expected in (
+        "Paddle 3.3.1",
+        "A processor",
+        "make sweep-no-effect",
+        "make sweep-caltech-towernet",
+        "+0.069",
+        "MFLOPs",
+    ):
         assert expected in page.text
 
 

@@ -28,6 +28,11 @@ def percent_interval(bounds) -> str:
     return " to ".join(f"{end:.1f} %" for end in wording.outward(bounds, decimals=1))
 
 
+def ratio_interval(bounds) -> str:
+    """ "0.98 to 1.03" """
+    return " to ".join(f"{end:.2f}" for end in wording.outward(bounds, scale=1))
+
+
 def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -80,7 +80,7 @@ def _environment(language: Language) -> jinja2.Environment:
     environment.install_gettext_callables(language.say, _no_plural, newstyle=True)
     environment.filters.update(say=language.say, title_text=language.title, number=language.number)
     for how in (numbers.percent, numbers.points, numbers.interval, numbers.plain_interval, numbers.percent_interval,
-                numbers.duration):  # fmt: skip
+                numbers.ratio_interval, numbers.duration):  # fmt: skip
         environment.filters[how.__name__] = _in(language, how)
     return environment
 

@@ -11,7 +11,7 @@ from PIL import Image
 from simam_repro.reporting.curves import COLOURS
 from simam_repro.reporting.style import arm_looks, new_figure
 
-WIDTH = 4.7  # inches
+WIDTH = 4.3  # inches
 SMALL = 9  # points; a phone shows the figure at about its size
 OFF, ON, MUTED = COLOURS[0], COLOURS[1], "#7f7f7f"
 MOST_BANDS = 4
