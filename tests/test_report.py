@@ -132,7 +132,7 @@ def test_every_comparison_folds_and_says_what_filters_choose_by(page):
     expected = {"set": ["Caltech101-16"], "network": ["TowerNet"], "module": ["SimAM"]}
     # Of each of two comparisons its figure, its heading and its row in a table, its fold.
     assert page.facets == [expected] * 8
-    assert page.source.count("<details") == 4  # and what has too few seeds, and the commands
+    assert page.source.count("<details") == 6  # and classes of both, what has too few seeds, and the commands
     assert "<details open" not in page.source
 
 

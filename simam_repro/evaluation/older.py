@@ -39,11 +39,13 @@ def present_comparison(content: dict, experiments: dict[str, Experiment]) -> dic
 
 def _comparison(old: dict, experiments: dict[str, Experiment]) -> dict:
     shared = (
-        "title", "data", "backbone", "image_size", "epochs", "best_chosen_on", "missing", "hardware", "versions",
+        "data", "backbone", "image_size", "epochs", "best_chosen_on", "missing", "hardware", "versions",
         "git_commits", "warnings",
     )  # fmt: skip
     comparison = {
         **{key: old[key] for key in shared},
+        "title": wording.title(experiments[old["off"]], old["data"]),
+        "exploratory": True,  # it is older than the protocols, the heads of sweeps/*.yaml
         "confidence": statistics.CONFIDENCE,
         "baseline": _identity(experiments[old["off"]]),
     }
@@ -129,7 +131,7 @@ def present_robustness(content: dict, experiments: dict[str, Experiment]) -> dic
 def _robustness(old: dict, experiments: dict[str, Experiment], stand_in: bool) -> dict:
     names = {SIDES[half]: _identity(experiments[old[half]]) for half in SIDES}
     rest = {key: value for key, value in old.items() if key not in (*SIDES, "e_lambda", "sentence")}
-    comparison = {**names, **_deep(rest), "arms": 1, "confidence": statistics.CONFIDENCE}
+    comparison = {**names, **_deep(rest), "arms": 1, "confidence": statistics.CONFIDENCE, "exploratory": True}
     return {**comparison, "sentence": robustness_pairs.sentence(comparison, stand_in)}
 
 

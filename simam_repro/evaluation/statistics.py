@@ -150,6 +150,12 @@ def holm(p_values) -> list[float]:
     return adjusted.tolist()
 
 
+def holm_of_known(p_values) -> list[float | None]:
+    """`holm` of those that are not None, the others as they are."""
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(adjusted) for p in p_values]
+
+
 def equivalence(differences, over_both, margin: float = MARGIN, arms: int = 1) -> dict | None:
     """Two one-sided tests at 5 % (TOST; Schuirmann 1987): is the true difference smaller than `margin`?
 

@@ -14,6 +14,7 @@ RULE = (
     "alone, which takes the eval images as given, in up to 18 of 100."
 )
 FAITHFUL = "faithful_"  # how the names in configs/faithful/ begin
+ORIGINAL_SWING = 200  # steps, the period of its learning rate
 
 
 def title(experiment: Experiment, data: dict) -> str:
@@ -26,8 +27,17 @@ def title(experiment: Experiment, data: dict) -> str:
         f"{data['train_images']:,} training images" if experiment.data.train_limit else None,
         f"{epochs} epoch{'s' * (epochs != 1)}",
         "the original's recipe with its quirks" if experiment.name.startswith(FAITHFUL) else None,
+        _swing(experiment),
     ]
     return ", ".join(filter(None, parts))
+
+
+def _swing(experiment: Experiment) -> str | None:
+    """How the faithful cosine of a shorter run differs from the original's, whose period was 200 steps."""
+    steps = 2 * experiment.train.epochs
+    if experiment.optim.schedule != "cosine_swinging" or steps == ORIGINAL_SWING:
+        return None
+    return f"swings {steps} steps, not {ORIGINAL_SWING}"
 
 
 def points(fraction: float, decimals: int = 2) -> str:

@@ -20,6 +20,7 @@ def title(text: str) -> str:
         (r", ([\d,]+) training images", r"，\1 张训练图像"),
         (r", (\d+) epochs?", r"，\1 个 epoch"),
         (r", the original's recipe with its quirks", "，原代码实际执行的方案"),
+        (r", swings (\d+) steps, not (\d+)", r"，学习率摆动周期 \1 步（原为 \2 步）"),
         (r" on (?=[A-Z])", "，"),
         (r" \(stand-in data\)", "（替代数据）"),
         (r" against ", "，对照 "),

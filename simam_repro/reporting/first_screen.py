@@ -58,6 +58,8 @@ def answer_lines(sweeps: list[Sweep], language: str) -> list[str]:
         told = text["and"].join(
             text["attack"].format(name, points(one["mean"]), interval(one["t_interval"])) for name, one in attacks
         )
+        unknown = any(one["t_interval"] and not one["images_and_seeds_interval"] for _, one in attacks)
+        told += text["unknown"] if unknown else ""
         lines.append("- " + text["attacks"].format(title, told).replace(" to ", text["to"]))
     return [*lines, text["open"]]
 
@@ -66,7 +68,8 @@ def _arm_line(comparison: dict, arm: dict, found: str, text: dict) -> str:
     difference = arm["final"]["difference"]
     what = text["title"](wording.row_title(comparison, arm))
     numbers = (points(difference["mean"]), *(interval(difference[f"{over}_interval"]) for over in BOTH))
-    return "- " + text["effect"].format(what, *numbers, text[found]).replace(" to ", text["to"])
+    said = text[found] + (text["exploratory"] if comparison.get("exploratory") else "")
+    return "- " + text["effect"].format(what, *numbers, said).replace(" to ", text["to"])
 
 
 def _arms_line(comparison: dict, rows, text: dict) -> str:
@@ -105,6 +108,8 @@ TEXTS = {
         NOT_AFTER_HOLM: "both intervals exclude zero, but not after correction for the number of comparisons",
         EQUIVALENT: "equivalent to the baseline within the margin",
         NOT_SHOWN: "no effect is shown",
+        "exploratory": " (exploratory: older than the protocols)",
+        "unknown": "; over images and seeds not known, so by the rule nothing is claimed",
         "attacks": "{} under adversarial attack: {}.",
         "attack": "{} {} points (95% over seeds: {})",
         "and": ", ",
@@ -125,6 +130,8 @@ TEXTS = {
         NOT_AFTER_HOLM: "两个置信区间都不含 0，但按对比个数校正后不成立",
         EQUIVALENT: "在预先写明的界限内与基线等效",
         NOT_SHOWN: "未能证明有效果",
+        "exploratory": "（探索性：早于事先写定的方案）",
+        "unknown": "；同时考虑图像和种子的区间未知，按规则不下结论",
         "attacks": "{} 在对抗攻击下：{}。",
         "attack": "{} {} 个百分点（种子的 95% 置信区间：{}）",
         "and": "，",

@@ -42,5 +42,4 @@ def duration(seconds: float) -> str:
 def holm_p(rows, which: str = "final") -> list[float | None]:
     """Of each (comparison, arm) the p of the accuracy's rule, adjusted for all of them that have one."""
     p_values = [None if c["data"]["stand_in"] else arm[which]["difference"]["p"] for c, arm in rows]
-    adjusted = iter(statistics.holm([p for p in p_values if p is not None]))
-    return [None if p is None else next(adjusted) for p in p_values]
+    return statistics.holm_of_known(p_values)

@@ -10,8 +10,10 @@ from simam_repro.evaluation.statistics import FEWEST_SEEDS
 from simam_repro.evaluation.wording import RULE, baseline_text, rows_of
 from simam_repro.reporting import chinese
 from simam_repro.reporting.first_screen import answer_block
+from simam_repro.reporting.like_published import like_published
 from simam_repro.reporting.numbers import holm_p, interval, percent, points
-from simam_repro.reporting.results import RESULTS, read_sweeps
+from simam_repro.reporting.readme_robustness import robustness_block
+from simam_repro.reporting.results import RESULTS, Sweep, read_sweeps
 from simam_repro.storage import write_text
 
 BEGIN, END = "<!-- results: written by `make report` -->", "<!-- end of results -->"
@@ -34,11 +36,12 @@ def results_table(results: Path = RESULTS, language: str = "en") -> str:
     cells = [(_row(*row, p, text), row[2]["n"] >= FEWEST_SEEDS) for row, p in zip(rows, p_values)]
     shown, folded = ([row for row, enough in cells if enough == which] for which in (True, False))
     notes = [*dict.fromkeys(_measured_on(comparison) for _, comparison, _ in rows), *_notes(rows, p_values, text)]
+    notes += _like_published(sweeps, text)
     parts = [_table(shown, text), "\n".join(notes)]
     if folded:
         count = text["folded"].format(len(folded), FEWEST_SEEDS)
         parts.append(f"<details><summary>{count}</summary>\n\n{_table(folded, text)}\n\n</details>")
-    return "\n\n".join(filter(None, parts))
+    return "\n\n".join(filter(None, [*parts, robustness_block(sweeps, language)]))
 
 
 def _table(rows, text: dict) -> str:
@@ -59,7 +62,19 @@ def _notes(rows, p_values, text: dict) -> list[str]:
     tested = sum(p is not None for p in p_values)
     kept = [sweep.name for sweep, *_ in rows if not sweep.recomputable]
     notes = [text["rule"], text["holm"].format(tested)] if tested else []
+    if any(comparison.get("exploratory") for _, comparison, _ in rows):
+        notes.append(text["older"])
     return notes + [text["kept"].format(", ".join(dict.fromkeys(kept)))] * bool(kept)
+
+
+def _like_published(sweeps: list[Sweep], text: dict) -> list[str]:
+    """What is comparable with the published accuracies."""
+    return [
+        text["published"].format(
+            text["title"](comparison["title"]), arm["n"], *map(percent, sides), as_text(arm["title"])
+        )
+        for comparison, arm, sides in like_published(sweeps)
+    ]
 
 
 TABLE_TEXTS = {
@@ -74,6 +89,11 @@ TABLE_TEXTS = {
         "holm": "p is of that rule, adjusted for the table's {} rows that have one (Holm).",
         "kept": "Not recomputable, for their runs' predictions were not kept: {}; their p is approximate, from the "
         "intervals.",
+        "exploratory": " (exploratory)",
+        "older": "Exploratory rows are older than the protocols (the heads of `sweeps/*.yaml`), so nothing about them "
+        "was fixed before looking.",
+        "published": "By the metric of the published numbers (the mean over batches, best epoch by it), {}, n = {}: {} "
+        "without attention, {} with {}.",
         "folded": "{} more, smoke-scale: fewer than {} seeds, so no interval and no conclusion",
     },
     "zh": {
@@ -86,6 +106,10 @@ TABLE_TEXTS = {
         "rule": chinese.PHRASES[RULE],
         "holm": "p 值对应上述规则，并按表中有 p 值的 {} 行做了 Holm 校正。",
         "kept": "以下结果没有保留逐张预测，无法重新计算，p 值由置信区间近似得出：{}。",
+        "exploratory": "（探索性）",
+        "older": "标为探索性的行早于事先写定的方案（`sweeps/*.yaml` 的开头），看结果之前没有定下任何内容。",
+        "published": "按已发表数字的算法（各 batch 的平均，并按它选最佳 epoch），{}，n = {}："
+        "不加注意力 {}，加注意力 {}（{}）。",
         "folded": "另有 {} 项，规模很小：种子不到 {} 个，没有置信区间，也不下结论",
     },
 }  # fmt: skip
@@ -101,7 +125,8 @@ def _row(sweep, comparison: dict, arm: dict, p: float | None, text: dict) -> tup
     difference = final["difference"]
     bounds = [difference[name] for name in ("t_interval", "images_and_seeds_interval")]
     return (
-        f"[{as_text(text['title'](comparison['title']))}]({quote(f'results/{sweep.name}')})",
+        f"[{as_text(text['title'](comparison['title']))}]({quote(f'results/{sweep.name}')})"
+        + (text["exploratory"] if comparison.get("exploratory") else ""),
         as_text(arm["title"]) + ("" if against == "without attention" else f", against that {against}"),
         str(arm["n"]),
         *sides,

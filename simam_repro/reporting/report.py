@@ -17,6 +17,7 @@ from simam_repro.reporting.first_screen import answer_lines
 from simam_repro.reporting.forest import Row, forest_figure, forest_strip, limits_of
 from simam_repro.reporting.inline_svg import DARK, inline_svg, variable
 from simam_repro.reporting.languages import LANGUAGES, Language
+from simam_repro.reporting.like_published import like_published
 from simam_repro.reporting.results import BENCHMARKS, RESULTS, Sweep, read_benchmarks, read_sweeps
 from simam_repro.reporting.verdicts import LOOKS, NO_INTERVAL, judged
 from simam_repro.storage import write_text
@@ -67,6 +68,8 @@ def _page(sweeps: list[Sweep], benchmarks: dict[str, dict], language: Language) 
         looks=LOOKS,
         rule=language.say(wording.RULE),
         no_interval=NO_INTERVAL,
+        exploratory=any(comparison.get("exploratory") for _, comparison in comparisons),
+        like_published=like_published(sweeps),
         sweeps=sweeps,
     )  # fmt: skip
 
