@@ -114,7 +114,7 @@ def speed_bars(rows: list[tuple[str, float, str]], unit: str) -> Figure:
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows], fontsize=SMALL)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.3 * max(values))
-    axes.set_xlabel(unit)
+    figure.supxlabel(unit, fontsize=SMALL + 1)  # the names leave little room below the axes
     axes.spines[["right", "top"]].set_visible(False)
     return figure
 
