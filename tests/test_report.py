@@ -218,7 +218,9 @@ def test_of_many_arms_the_answer_is_one_line(tmp_path):
     for language, words in (("en", "4 arms against none"), ("zh", "4 组与 none 对比")):
         said = answer_lines(sweeps, language)
         assert len(said) == 2 and words in said[0] and all(title in said[0] for title in ("SimAM", "SE", "ECA", "SRM"))
-    assert "<option>ECA</option>" in report(tmp_path, tmp_path)["en"].source
+    page = report(tmp_path, tmp_path)["en"]
+    assert "<option>ECA</option>" in page.source
+    assert all(arm["final"]["sentence"] in page.text for arm in sweeps[0].comparisons[0]["arms"])
 
 
 def test_stand_in_data_is_no_answer(tmp_path):

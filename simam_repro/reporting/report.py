@@ -163,7 +163,11 @@ def _comparison(sweep: Sweep, comparison: dict, rows, language: Language) -> dic
     records = {arm["title"]: sweep.records(arm["name"], arm.get("seeds", seeds)) for arm in (baseline, *arms)}
     records = {title: runs for title, runs in records.items() if runs}
     wall = [*arms[0]["wall_s"]["baseline"], *(seconds for arm in arms for seconds in arm["wall_s"]["arm"])]
-    own = [{"arm": arm, "verdict": found} for one, arm, _, found in rows if one is comparison]
+    own = [
+        {"arm": arm, "verdict": found, "sentence": language.outcome(comparison, arm)}
+        for one, arm, _, found in rows
+        if one is comparison
+    ]
     drawn = [_forest_row(comparison, row["arm"], row["verdict"], language) for row in own]
     title, say = language.title(comparison["title"]), language.say
     forest = forest_figure(drawn, report_figures.WIDTH, say)
@@ -171,7 +175,6 @@ def _comparison(sweep: Sweep, comparison: dict, rows, language: Language) -> dic
         "sweep": sweep,
         "comparison": comparison,
         "arms": own,
-        "sentences": [language.outcome(comparison, arm) for arm in arms],
         "level": language.level(len(arms)),
         "forest": inline_svg(forest, _alt(comparison, own, language)),
         "curves": records and inline_svg(
