@@ -3,7 +3,8 @@
 //
 // With col [patch_size = C * kernel_h * kernel_w, out_pixels], the im2col of a part of the input,
 //   output = weight col,  grad_weight = sum of grad_output col^T,
-// and with stride 1 grad_input is a convolution too: of grad_output, with the flipped kernel.
+// and with stride 1 grad_input is a convolution too: of grad_output, with the flipped kernel. With another stride it is
+// col2im of weight^T grad_output. For a 1x1 kernel with stride 1 col is the input itself: GEMM reads it where it is.
 
 #pragma once
 
@@ -33,6 +34,19 @@ struct Geometry {
   std::int64_t out_w() const { return (width + 2 * pad_w - kernel_w) / stride_w + 1; }
   std::int64_t out_pixels() const { return out_h() * out_w(); }
   std::int64_t patch_size() const { return channels * kernel_h * kernel_w; }
+  std::int64_t in_pixels() const { return height * width; }
+  bool pointwise() const { return kernel_h * kernel_w * stride_h * stride_w == 1 && pad_h == 0 && pad_w == 0; }
+};
+
+// MKL runs on the calling thread alone while this lives: the threads are ours.
+class SingleThreadedGemm {
+ public:
+  SingleThreadedGemm() : usual(set_gemm_threads(1)) {}
+  ~SingleThreadedGemm() { set_gemm_threads(usual); }
+  SingleThreadedGemm(const SingleThreadedGemm&) = delete;
+
+ private:
+  const int usual;
 };
 
 // A padded image whose columns are grouped by their remainder modulo stride_w, so that what one tap of the kernel reads
@@ -93,42 +107,95 @@ class Padded {
   std::vector<T> values;
 };
 
-// Some images, or some rows of one, and their column matrix [patch_size, pixels of all], leading dimension `stride`.
+// Some images, or some output rows of one, and their column matrix [patch_size, pixels of all], leading dimension
+// `stride`.
 template <typename T>
 struct Chunk {
-  std::int64_t image, images, first_pixel, pixels, stride;
+  std::int64_t image, images, first_row, last_row, out_w, stride;
   const T* col;
 
-  std::int64_t size() const { return images * pixels; }
+  std::int64_t first_pixel() const { return first_row * out_w; }
+  std::int64_t pixels() const { return (last_row - first_row) * out_w; }  // of each image
+  std::int64_t size() const { return images * pixels(); }
+};
+
+// How a batch is cut into chunks: groups of images of `pieces` chunks each.
+struct Tiling {
+  static constexpr std::int64_t PIXELS = 256;  // of a chunk: enough for a fast GEMM
+
+  Tiling(std::int64_t batch, const Geometry& g)
+      : batch(batch),
+        out_h(g.out_h()),
+        out_w(g.out_w()),
+        images(std::min(std::max<std::int64_t>(PIXELS / g.out_pixels(), 1), batch)),
+        rows(images > 1 ? out_h : std::min(std::max<std::int64_t>(PIXELS / out_w, 1), out_h)),
+        pieces((out_h + rows - 1) / rows),
+        groups((batch + images - 1) / images),
+        most_pixels(images * rows * out_w) {}
+
+  template <typename T>
+  Chunk<T> chunk(std::int64_t group, std::int64_t piece) const {
+    const std::int64_t image = group * images, first = piece * rows;
+    return {image, std::min(images, batch - image), first, std::min(first + rows, out_h), out_w, 0, nullptr};
+  }
+
+  const std::int64_t batch, out_h, out_w, images, rows, pieces, groups, most_pixels;
+};
+
+// The column matrix of a chunk of x [batch, C, H, W], in memory of its own unless x itself will do.
+template <typename T>
+class Columns {
+ public:
+  Columns(const T* x, const Geometry& g, const Tiling& tiling) : x(x), g(g), stride(tiling.most_pixels + WIDTH<T>) {
+    if (g.pointwise() && tiling.images == 1) return;
+    col.reset(new T[g.patch_size() * stride]);
+    if (!g.pointwise()) padded.reset(new Padded<T>(g));
+  }
+
+  Chunk<T> of(Chunk<T> chunk) {
+    const std::int64_t image_size = g.channels * g.in_pixels();
+    if (!col) {
+      chunk.col = x + chunk.image * image_size + chunk.first_pixel();
+      chunk.stride = g.in_pixels();
+      return chunk;
+    }
+    for (std::int64_t i = 0; i < chunk.images; ++i) {
+      const T* image = x + (chunk.image + i) * image_size;
+      T* to = &col[i * g.out_pixels()];
+      if (g.pointwise()) {
+        for (std::int64_t c = 0; c < g.channels; ++c)
+          std::copy_n(image + c * g.in_pixels(), g.in_pixels(), to + c * stride);
+      } else {
+        if (loaded != chunk.image + i) padded->load_image(image);
+        loaded = chunk.image + i;
+        padded->im2col(chunk.first_row, chunk.last_row, to, stride);
+      }
+    }
+    chunk.col = &col[0];
+    chunk.stride = stride;
+    return chunk;
+  }
+
+ private:
+  const T* x;
+  const Geometry& g;
+  const std::int64_t stride;
+  std::unique_ptr<T[]> col;
+  std::unique_ptr<Padded<T>> padded;
+  std::int64_t loaded = -1;
 };
 
 // Calls `work(thread, chunk)` for chunks of x [batch, C, H, W], shared among the threads.
 template <typename T, typename Work>
 void for_chunks(const T* x, std::int64_t batch, const Geometry& g, int threads, const Work& work) {
-  constexpr std::int64_t PIXELS = 256;  // of a chunk: enough for a fast GEMM
-  const std::int64_t out_h = g.out_h(), out_w = g.out_w();
-  const std::int64_t images = std::min(std::max<std::int64_t>(PIXELS / g.out_pixels(), 1), batch);
-  const std::int64_t rows = images > 1 ? out_h : std::min(std::max<std::int64_t>(PIXELS / out_w, 1), out_h);
-  const std::int64_t pieces = (out_h + rows - 1) / rows, chunks = (batch + images - 1) / images * pieces;
-  const std::int64_t stride = images * rows * out_w + WIDTH<T>;
+  const Tiling tiling(batch, g);
 #pragma omp parallel num_threads(threads)
   {
-    const int usual = set_gemm_threads(1);
-    Padded<T> padded(g);
-    const std::unique_ptr<T[]> col(new T[g.patch_size() * stride]);
-    std::int64_t loaded = -1;
+    const SingleThreadedGemm single;
+    Columns<T> columns(x, g, tiling);
 #pragma omp for schedule(static)
-    for (std::int64_t c = 0; c < chunks; ++c) {
-      const std::int64_t image = c / pieces * images, count = std::min(images, batch - image);
-      const std::int64_t first = c % pieces * rows, last = std::min(first + rows, out_h);
-      for (std::int64_t i = 0; i < count; ++i) {
-        if (loaded != image + i) padded.load_image(x + (image + i) * g.channels * g.height * g.width);
-        loaded = image + i;
-        padded.im2col(first, last, &col[i * g.out_pixels()], stride);
-      }
-      work(omp_get_thread_num(), Chunk<T>{image, count, first * out_w, (last - first) * out_w, stride, &col[0]});
-    }
-    set_gemm_threads(usual);
+    for (std::int64_t c = 0; c < tiling.groups * tiling.pieces; ++c)
+      work(omp_get_thread_num(), columns.of(tiling.chunk<T>(c / tiling.pieces, c % tiling.pieces)));
   }
 }
 
@@ -142,7 +209,7 @@ class OutputTile {
   }
 
   T* matrix() {
-    return chunk.images > 1 ? packed.data() : y + chunk.image * g.out_channels * g.out_pixels() + chunk.first_pixel;
+    return chunk.images > 1 ? packed.data() : y + chunk.image * g.out_channels * g.out_pixels() + chunk.first_pixel();
   }
   std::int64_t stride() const { return chunk.images > 1 ? chunk.size() : g.out_pixels(); }
   void gather() {
@@ -157,8 +224,8 @@ class OutputTile {
   void each(const Copy& copy) {
     T* ours = packed.data();
     for (std::int64_t o = 0; o < (chunk.images > 1 ? g.out_channels : 0); ++o)
-      for (std::int64_t i = 0; i < chunk.images; ++i, ours += chunk.pixels)
-        copy(y + ((chunk.image + i) * g.out_channels + o) * chunk.pixels, ours, chunk.pixels);
+      for (std::int64_t i = 0; i < chunk.images; ++i, ours += chunk.pixels())
+        copy(y + ((chunk.image + i) * g.out_channels + o) * chunk.pixels(), ours, chunk.pixels());
   }
 
   T* y;
@@ -195,9 +262,9 @@ void backward_weight(const T* x, const T* grad_output, T* grad_weight, std::int6
     for (std::int64_t i = 0; i < size; ++i) grad_weight[i] += sums[thread * size + i];
 }
 
-// grad_input, with stride 1.
+// grad_input, with stride 1 and less padding than the kernel has taps.
 template <typename T>
-void backward_input(const T* grad_output, const T* weight, T* grad_input, std::int64_t batch, const Geometry& g,
+void backward_dense_input(const T* grad_output, const T* weight, T* grad_input, std::int64_t batch, const Geometry& g,
                     int threads) {
   const std::int64_t area = g.kernel_h * g.kernel_w;
   std::vector<T> flipped(g.out_channels * g.patch_size());
@@ -209,6 +276,60 @@ void backward_input(const T* grad_output, const T* weight, T* grad_input, std::i
       g.out_channels,          g.out_h(), g.out_w(), g.channels, g.kernel_h, g.kernel_w, 1, 1, g.kernel_h - 1 - g.pad_h,
       g.kernel_w - 1 - g.pad_w};
   convolve<T>(grad_output, flipped.data(), grad_input, batch, back, threads);
+}
+
+// Adds the column matrix of an image's output rows [first, last) to the pixels that they were read from.
+template <typename T>
+void col2im(const T* col, std::int64_t stride, std::int64_t first, std::int64_t last, const Geometry& g, T* image) {
+  const std::int64_t out_w = g.out_w();
+  for (std::int64_t c = 0; c < g.channels; ++c, image += g.in_pixels())
+    for (std::int64_t y = 0; y < g.kernel_h; ++y)
+      for (std::int64_t x = 0; x < g.kernel_w; ++x, col += stride) {
+        // Output columns whose pixel is not in the padding.
+        const std::int64_t begin = std::max<std::int64_t>(g.pad_w - x + g.stride_w - 1, 0) / g.stride_w;
+        const std::int64_t room = g.width + g.pad_w - x;
+        const std::int64_t end = std::min(room > 0 ? (room + g.stride_w - 1) / g.stride_w : 0, out_w);
+        for (std::int64_t r = first; r < last; ++r) {
+          const std::int64_t h = r * g.stride_h + y - g.pad_h;
+          if (h < 0 || h >= g.height) continue;
+          const T* from = col + (r - first) * out_w;
+          for (std::int64_t i = begin; i < end; ++i) image[h * g.width + i * g.stride_w + x - g.pad_w] += from[i];
+        }
+      }
+}
+
+// grad_input of any stride and padding.
+template <typename T>
+void backward_strided_input(const T* grad_output, const T* weight, T* grad_input, std::int64_t batch,
+                            const Geometry& g, int threads) {
+  const Tiling tiling(batch, g);
+  const std::int64_t image_size = g.channels * g.in_pixels();
+#pragma omp parallel num_threads(threads)
+  {
+    const SingleThreadedGemm single;
+    const std::unique_ptr<T[]> col(new T[g.patch_size() * tiling.most_pixels]);
+#pragma omp for schedule(static)
+    for (std::int64_t group = 0; group < tiling.groups; ++group) {
+      T* images = grad_input + group * tiling.images * image_size;
+      std::fill_n(images, tiling.chunk<T>(group, 0).images * image_size, T(0));
+      for (std::int64_t piece = 0; piece < tiling.pieces; ++piece) {
+        const Chunk<T> chunk = tiling.chunk<T>(group, piece);
+        OutputTile<T> tile(const_cast<T*>(grad_output), chunk, g);
+        tile.gather();
+        gemm<T>(ROW_MAJOR, TRANS, NO_TRANS, g.patch_size(), chunk.size(), g.out_channels, 1, weight, g.patch_size(),
+                tile.matrix(), tile.stride(), 0, &col[0], chunk.size());
+        for (std::int64_t i = 0; i < chunk.images; ++i)
+          col2im<T>(&col[i * chunk.pixels()], chunk.size(), chunk.first_row, chunk.last_row, g, images + i * image_size);
+      }
+    }
+  }
+}
+
+template <typename T>
+void backward_input(const T* grad_output, const T* weight, T* grad_input, std::int64_t batch, const Geometry& g,
+                    int threads) {
+  const bool dense = g.stride_h * g.stride_w == 1 && g.pad_h < g.kernel_h && g.pad_w < g.kernel_w;
+  (dense ? backward_dense_input<T> : backward_strided_input<T>)(grad_output, weight, grad_input, batch, g, threads);
 }
 
 }  // namespace

@@ -127,16 +127,11 @@ def fused_simam(x, e_lambda: float, bias=None, relu: bool = False):
 
 
 def convolves(x, weight, stride, padding) -> bool:
-    """Whether `convolve` takes these: as `runs_in_place`, and of one dtype and shapes that fit each other.
-
-    With a stride other than 1 only an x that needs no gradient, such as a batch of images.
-    """
+    """Whether `convolve` takes these: as `runs_in_place`, and of one dtype and shapes that fit each other."""
     if not (runs_in_place(x) and _has_gemm and x.dtype == weight.dtype and x.shape[1] == weight.shape[1]):
         return False
     sides = list(zip(x.shape[2:], weight.shape[2:], padding))
-    if any(length + 2 * pad < kernel for length, kernel, pad in sides):
-        return False
-    return x.stop_gradient or list(stride) == [1, 1] and all(pad < kernel for _, kernel, pad in sides)
+    return all(length + 2 * pad >= kernel and pad >= 0 for length, kernel, pad in sides)
 
 
 def convolve(x, weight, stride, padding):
