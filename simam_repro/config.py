@@ -87,6 +87,10 @@ class Data(Section):
     skip_damaged: bool = Field(
         False, description="leave out images that do not decode, and list them in result.json (data.skipped)"
     )
+    split: int = Field(
+        0, ge=0, le=4, description="of class folders, which fifth of each class is for evaluation: the images whose "
+        "number there, modulo 5, is this; 0: the original's"
+    )  # fmt: skip
     image_size: int = Field(256, ge=8, le=1024, description="side of the square the network sees, pixels")
     batch_size: int = Field(32, ge=1, le=65536)
     drop_last: bool = Field(False, description="drop the incomplete last training batch")
@@ -110,9 +114,11 @@ class Data(Section):
         takes = sets.load(self.dataset).takes
         if ("folder" in takes) != (self.folder is not None):
             raise ValueError("data.folder names the folder of dataset: folder, and of that only")
-        if self.archive is not None and "archive" not in takes:
-            able = [name for name in sets.names() if "archive" in sets.load(name).takes]
-            raise ValueError(f"data.archive is for dataset: {', '.join(able)} only; make it null")
+        for key, nothing in (("archive", None), ("split", 0)):
+            if getattr(self, key) != nothing and key not in takes:
+                able = [name for name in sets.names() if key in sets.load(name).takes]
+                made = "null" if nothing is None else nothing
+                raise ValueError(f"data.{key} is for dataset: {', '.join(able)} only; make it {made}")
         return self
 
 

@@ -28,6 +28,7 @@ class DataEntry(FilePart):
     eval_images: int
     class_names: list[str] = []
     sizes_sha256: Optional[str] = None
+    split: Optional[int] = None
 
 
 class InitialWeights(FilePart):

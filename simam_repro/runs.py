@@ -192,7 +192,7 @@ class RunFolder:
             return or_warn(lambda: read_checked(self.data, DataEntry), None)
         if not self.complete:
             return None
-        keys = ("name", "sha256", "sizes_sha256", "stand_in", "class_names")
+        keys = ("name", "sha256", "sizes_sha256", "split", "stand_in", "class_names")
         return {key: self.read_result()["data"].get(key) for key in keys}
 
     def read_result(self) -> dict:
@@ -245,7 +245,10 @@ def data_differences(before: dict, now: dict) -> list[str]:
                 shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
                 told.append(f"class {shown} is {which}" if len(names) == 1 else f"the classes {shown} are {which}")
         told = told or ["the classes are in another order"]
-    if before["sha256"] != now["sha256"]:
+    splits = [data.get("split") or 0 for data in (before, now)]
+    if splits[0] != splits[1]:
+        told.append(f"data.split was {splits[0]} and is {splits[1]}")
+    elif before["sha256"] != now["sha256"]:
         counts = [f"{data['train_images']} + {data['eval_images']}" for data in (before, now) if "train_images" in data]
         images = f", {counts[0]} images, now {counts[1]}" if len(set(counts)) == 2 else ""
         told.append(

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from simam_repro.config import (
     ARM_KEYS,
@@ -27,7 +27,7 @@ from simam_repro.places import find_file
 from simam_repro.runs import RUNS_ROOT, RunFolder, default_run_dir
 from simam_repro.storage import atomic_folder
 
-KEYS = "configs, arms, seeds, overrides, variants"
+KEYS = "configs, arms, seeds, splits, overrides, variants"
 # What a sweep's folder holds besides its runs: by compare.py, robustness.py, attention_maps.py, signal_propagation.py.
 SUMMARIES = (
     "comparison.json", "comparison.png", "comparison_cost.png", "robustness.json", "robustness.png",
@@ -100,10 +100,23 @@ class SweepFile(Section):
     arms: Annotated[list[Annotated[Any, AfterValidator(_has_a_name)]], AfterValidator(_each_once)] = Field(
         [], description="every config with each of these as model.attention; its name is appended to the config's"
     )
+    splits: list[int] = Field(
+        [], description="one for each seed, in order, as its data.split: the intervals are then over seeds and splits"
+    )
     overrides: Changes = Field({}, description="changes of every run: the keys and values of -o")
     variants: dict[Annotated[str, Field(pattern=NAME_PATTERN)], Changes] = Field(
         {}, description="every config and seed once with each of these changes; the name is appended to the config's"
     )
+
+    @model_validator(mode="after")
+    def _a_split_for_each_seed(self):
+        if self.splits and len(self.splits) != len(self.seeds):
+            raise ValueError(f"splits: {len(self.splits)} for {len(self.seeds)} seeds; give one for each seed, or none")
+        return self
+
+    def of_seed(self, index: int) -> list[str]:
+        """Overrides of the seed at `index`."""
+        return [f"seed={self.seeds[index]}", *([f"data.split={self.splits[index]}"] if self.splits else [])]
 
 
 @dataclass(frozen=True)
@@ -143,8 +156,8 @@ def read_sweep(path, folder, overrides=(), smoke_test: bool = False) -> list[Swe
     sweep = validated(SweepFile, values, f"{path} is not a valid sweep", f"the keys are {KEYS}")
     runs = [
         _run(_Cell(path, config, arm, variant), folder,
-             [*_options(sweep, variant), f"seed={seed}", *overrides], smoke_test)
-        for seed in sweep.seeds
+             [*_options(sweep, variant), *sweep.of_seed(index), *overrides], smoke_test)
+        for index in range(len(sweep.seeds))
         for variant in sweep.variants or [None]
         for config in sweep.configs
         for arm in sweep.arms or [None]

@@ -10,10 +10,11 @@ from simam_repro.errors import UserError
 from simam_repro.evaluation.arms import find_arms
 from simam_repro.evaluation.comparison import compare
 from simam_repro.evaluation.older import present_comparison
+from simam_repro.evaluation.outcomes import read_outcomes
 from simam_repro.models import build_model
 from simam_repro.models.summary import summarise
+from simam_repro.reporting import chinese, comparison_text, cost, plot_comparison
 from simam_repro.reporting import comparison_figure as reporting
-from simam_repro.reporting import comparison_text, cost, plot_comparison
 from simam_repro.reporting.cost import cost_table
 from simam_repro.reporting.key_figure import numeric_key
 from simam_repro.reporting.results import RESULTS
@@ -218,3 +219,43 @@ def test_one_module_with_several_numbers_is_drawn_over_them(tmp_path, monkeypatc
     assert [label.get_text() for label in final.get_xticklabels()] == ["1e-06", "0.001", "1"]
     comparison["arms"][0]["attention"]["position"] = "act"  # two keys differ: a line an arm
     assert numeric_key(comparison) is None
+
+
+def write_split_runs(folder, pairs) -> None:
+    """A pair of runs for each (seed, split), the eval images of a split being its own and not as many."""
+    rng = np.random.default_rng(11)
+    for seed, split in pairs:
+        off, on = (rng.random(40 - split) < share for share in (0.5, 0.7))
+        config = {"data": {"dataset": "shapes16", "image_size": 128, "split": split}}
+        for attention, right in (("none", off), ("simam", on)):
+            write_run(folder / f"{attention}{split}" / f"seed{seed}", attention, seed, right, right, config=config)
+
+
+def test_a_split_for_each_seed_is_one_comparison_over_both(tmp_path):
+    write_split_runs(tmp_path, zip(range(5), range(5)))
+    (comparison,) = compare(find_runs(tmp_path))["comparisons"]
+    assert [split["eval_images"] for split in comparison["data"]["splits"]] == [40, 39, 38, 37, 36]
+    assert comparison["title"].endswith("each seed on a split of its own")
+    (arm,) = comparison["arms"]
+    sides = [[read_outcomes(run).final.right for run in find_runs(tmp_path) if name in run.path.parent.name]
+             for name in ("none", "simam")]  # fmt: skip
+    differences = [on.mean() - off.mean() for off, on in zip(*sides)]
+    final = arm["final"]
+    np.testing.assert_allclose(final["difference"]["values"], differences)
+    half = 2.7764 * np.std(differences, ddof=1) / np.sqrt(5)  # t(0.975, 4) from a table
+    np.testing.assert_allclose(final["difference"]["t_interval"], np.mean(differences) + np.array([-half, half]), 1e-3)
+    assert final["mcnemar"]["pooled"]["only_arm_right"] == sum((on & ~off).sum() for off, on in zip(*sides))
+    assert final["mcnemar"]["pooled"]["caveat"] is None
+    assert sum(one["images"] for one in final["classes"]) == 40 + 39 + 38 + 37 + 36
+    said = final["sentence"]
+    assert "over seeds and splits together" in said and "over images, seeds and splits together" in said
+    assert "5 splits, each with 32 train and 36 to 40 eval images" in " ".join(comparison_text(comparison).split())
+    assert "同时考虑种子和划分" in chinese.outcome(comparison, arm)
+
+
+def test_a_grid_of_seeds_and_splits_is_a_comparison_for_each_split(tmp_path):
+    write_split_runs(tmp_path, [(seed, split) for seed in (0, 1) for split in (0, 2)])
+    comparisons = compare(find_runs(tmp_path))["comparisons"]
+    assert [one["data"]["eval_images"] for one in comparisons] == [40, 38]
+    assert [one["arms"][0]["seeds"] for one in comparisons] == [[0, 1], [0, 1]]
+    assert comparisons[1]["title"].endswith("split 2") and "splits" not in comparisons[1]["data"]

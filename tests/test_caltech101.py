@@ -42,6 +42,16 @@ def test_caltech_split_is_every_fifth_of_the_sorted_names(caltech, caltech_archi
     assert (len(caltech.train), len(caltech.eval)) == (16 * 4, 16 * 2)
 
 
+def test_caltech_splits_share_what_is_prepared(caltech, prepare, caltech_archive, data_root):
+    manifest = (data_root / "caltech101_16_miniature" / "manifest.json").read_bytes()
+    names = names_in(caltech_archive)
+    for split in range(1, 5):
+        other = prepare("caltech101_16", [caltech_archive.parent], allow_miniature=True, split=split)
+        assert set(other.eval.ids) == {f"{name}/{file}" for name in names for file in names[name][split::5]}
+        assert (other.sha256, other.describe()["split"]) == (caltech.sha256, split)
+    assert (data_root / "caltech101_16_miniature" / "manifest.json").read_bytes() == manifest
+
+
 def test_caltech_labels_are_the_sorted_classes(caltech):
     assert caltech.classes == tuple(sorted(miniatures.CALTECH_CLASSES))
     for split in (caltech.train, caltech.eval):

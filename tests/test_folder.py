@@ -4,10 +4,10 @@ import miniatures
 import pytest
 from commands import ROOT, script
 
-from simam_repro.config import Data
+from simam_repro.config import Data, build_experiment
 from simam_repro.data import prepare_data
 from simam_repro.errors import UserError
-from simam_repro.runs import RunFolder
+from simam_repro.runs import RunFolder, data_differences
 
 
 def fill(folder, files: dict[str, int]):
@@ -78,3 +78,31 @@ def test_trains(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "(images; " in done.stdout and "images: left out 1 file: 1 no image (cat/notes.txt)\n" in done.stderr
     assert RunFolder(tmp_path / "run").read_result()["data"]["left_out"]["count"] == 1
+
+
+def test_five_splits_evaluate_each_image_once(tmp_path):
+    fill(tmp_path / "flat", {"cat": 6, "dog": 11})
+    splits = [
+        prepare_data(Data(dataset="folder", folder=str(tmp_path / "flat"), split=split), progress=False)
+        for split in range(5)
+    ]
+    everything = {*splits[0].train.ids, *splits[0].eval.ids}
+    assert sorted(name for data in splits for name in data.eval.ids) == sorted(everything) and len(everything) == 17
+    for split, data in enumerate(splits):
+        assert {*data.train.ids} == everything - {*data.eval.ids}
+        assert all(int(name[-7:-4]) % 5 == split for name in data.eval.ids)
+        assert data.describe().get("split", 0) == split
+    assert "split" not in splits[0].describe() and len({data.sha256 for data in splits}) == 5
+    assert data_differences(splits[0].describe(), splits[2].describe()) == ["data.split was 0 and is 2"]
+    assert data_differences(splits[2].describe(), splits[2].describe()) == []
+
+
+def test_splits_that_cannot_be_are_refused(tmp_path):
+    fill(tmp_path / "halves", {"train/cat": 2, "train/dog": 2, "eval/cat": 1, "eval/dog": 1})
+    with pytest.raises(UserError, match="train/ and eval/, which are its split; make it 0"):
+        prepare_data(Data(dataset="folder", folder=str(tmp_path / "halves"), split=1), progress=False)
+    fill(tmp_path / "small", {"cat": 3, "dog": 3})
+    with pytest.raises(UserError, match="no class has more than 4 images"):
+        prepare_data(Data(dataset="folder", folder=str(tmp_path / "small"), split=4), progress=False)
+    with pytest.raises(UserError, match="data.split is for dataset: caltech101_16, folder, shapes16 only; make it 0"):
+        build_experiment({"name": "a", "data": {"dataset": "cifar10", "split": 1}})

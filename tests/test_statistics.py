@@ -204,6 +204,18 @@ def test_seeds_are_resampled_as_whole_pairs():
     assert over_both == pytest.approx(bootstrap_interval(differences), abs=0.015)
 
 
+def test_splits_are_resampled_with_images_of_their_own():
+    """Over images: the spread of a mean of independent means, by hand. Over both: the seeds' spread beside it."""
+    outcomes = [np.repeat([-1.0, 0.0, 1.0], counts) for counts in ((5, 30, 15), (2, 20, 8), (9, 50, 11))]
+    over_images, over_both = statistics.resampled_splits([*outcomes, *outcomes])
+    deviation = np.sqrt(2 * sum(one.var() / len(one) for one in outcomes)) / 6
+    assert over_images.std() == pytest.approx(deviation, rel=0.05)
+    assert over_images.mean() == pytest.approx(np.mean([one.mean() for one in outcomes]), abs=0.003)
+    between = np.var([one.mean() for one in outcomes]) / 6
+    assert over_both.std() == pytest.approx(np.sqrt(deviation**2 + between), rel=0.05)
+    assert statistics.resampled_splits(outcomes)[1] is None  # too few
+
+
 def test_mcnemar_by_hand():
     off = np.array([1] * 8 + [0] * 2 + [1] * 5 + [0] * 3, bool)
     on = np.array([0] * 8 + [1] * 2 + [1] * 5 + [0] * 3, bool)

@@ -64,6 +64,13 @@ def test_variants_and_overrides_and_what_counts_before_what(write_sweep_file):
         assert experiment.data.eval_limit == 5
 
 
+def test_each_seed_may_have_a_split_of_its_own(write_sweep_file):
+    runs = read_sweep(write_sweep_file([OFF, ON], [3, 1], splits=[0, 4]), "x")
+    assert [(run.experiment.seed, run.experiment.data.split) for run in runs] == [(3, 0), (3, 0), (1, 4), (1, 4)]
+    with pytest.raises(UserError, match="splits: 1 for 2 seeds"):
+        read_sweep(write_sweep_file([OFF, ON], [3, 1], splits=[0]), "x")
+
+
 ARMS = ["none", "simam", {"name": "se", "reduction": 8}, {"name": "simam", "e_lambda": 1.0e-3}]
 
 

@@ -95,45 +95,50 @@ def _write_images(members, archive: Path, folder: Path, parent: str, classes, sk
     return images, damaged
 
 
-def prepare(folder: Path, make, name: str, skip_damaged: bool) -> PreparedData:
-    """The data set that `unpack`, called by `make()` unless it was before, left in `folder`.
+def prepare(folder: Path, make, name: str, skip_damaged: bool, split: int = 0) -> PreparedData:
+    """The data set that `unpack`, called by `make()` unless it was before, left in `folder`; all splits share it.
 
     A set that lacks damaged images will not do where they are not to be skipped.
     """
     manifest = prepare_once(folder, make, lambda manifest: skip_damaged or not manifest.get("damaged"))
-    train, evaluation = split_by_position(folder / "Images", manifest["images"], manifest.get("damaged", ()))
+    train, evaluation = split_by_position(
+        folder / "Images", manifest["images"], manifest.get("damaged", ()), split=split
+    )
     classes = tuple(sorted(manifest["images"]))
     return PreparedData(
         name, manifest["sha256"], manifest["stand_in"], classes, train, evaluation,
-        tuple(manifest.get("damaged", ())), manifest.get("left_out", {}),
+        tuple(manifest.get("damaged", ())), manifest.get("left_out", {}), split=split,
     )  # fmt: skip
 
 
 def split_by_position(
-    folder: Path, images: dict[str, list[str]], damaged=(), named: dict[str, str] | None = None
+    folder: Path, images: dict[str, list[str]], damaged=(), named: dict[str, str] | None = None, split: int = 0
 ) -> tuple[Split, Split]:
-    """(train, eval) of {class: sorted names}: within a class, every EVAL_EVERY-th from the first goes to eval.
+    """(train, eval) of {class: sorted names}: within a class, every EVAL_EVERY-th goes to eval, from number `split` on.
 
-    This is the original Caltech experiment's rule (`i % 5 == 0` in listing order), on sorted names.
+    With 0 this is the original Caltech experiment's rule (`i % 5 == 0` in listing order), on sorted names; the
+    EVAL_EVERY splits evaluate each image once.
     Positions count the damaged images, which are then left out: skipping one moves no other.
 
     Args:
         named: see `file_split`.
     Raises:
-        UserError: a class with nothing to train on.
+        UserError: a class with nothing to train on; nothing at all to evaluate on.
     """
     chosen: dict[bool, list[tuple[str, int]]] = {False: [], True: []}
     left_out = set(damaged)
     for label, class_name in enumerate(sorted(images)):
         names = [f"{class_name}/{file_name}" for file_name in images[class_name]]
-        halves = {half: [name for i, name in enumerate(names) if (i % EVAL_EVERY == 0) == half] for half in chosen}
+        halves = {half: [name for i, name in enumerate(names) if (i % EVAL_EVERY == split) == half] for half in chosen}
         for half, members in halves.items():
             chosen[half] += [(name, label) for name in members if name not in left_out]
         if not set(halves[False]) - left_out:
             raise UserError(
                 f"{folder}: of the {len(names)} images of class {class_name} none is left to train on (each "
-                f"{EVAL_EVERY}th from the first is for evaluation, damaged ones are left out); add images"
+                f"{EVAL_EVERY}th from number {split} on is for evaluation, damaged ones are left out); add images"
             )
+    if not chosen[True]:
+        raise UserError(f"data.split: {folder}: no class has more than {split} images; make it smaller")
     return file_split(folder, chosen[False], named), file_split(folder, chosen[True], named)
 
 

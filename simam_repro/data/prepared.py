@@ -189,6 +189,7 @@ class PreparedData:
         skipped: names of damaged images that were left out.
         left_out: what else the folder or the archive holds, see `LeftOut.describe`; empty where nobody has counted.
         sizes_sha256: of the sizes of the image files, where `sha256` is of their names only.
+        split: which of the splits of class folders it is (`data.split`).
     """
 
     name: str
@@ -200,6 +201,7 @@ class PreparedData:
     skipped: tuple[str, ...] = ()
     left_out: dict = field(default_factory=dict)
     sizes_sha256: str | None = None
+    split: int = 0
 
     def describe(self) -> dict:
         """The `data` entry of result.json."""
@@ -207,6 +209,7 @@ class PreparedData:
             "name": self.name,
             "sha256": self.sha256,
             **({"sizes_sha256": self.sizes_sha256} if self.sizes_sha256 else {}),
+            **({"split": self.split} if self.split else {}),
             "stand_in": self.stand_in,
             "classes": len(self.classes),
             "train_images": len(self.train),

@@ -9,6 +9,7 @@ from simam_repro.config import ARM_KEYS, Experiment
 from simam_repro.errors import UserError
 from simam_repro.runs import RunFolder
 
+SPLIT = "data.split"
 NO_ATTENTION = "none"  # the baseline where there is one
 
 
@@ -18,16 +19,17 @@ def arm_title(experiment: Experiment) -> str:
 
 
 def arm_recipe(experiment: Experiment) -> dict:
-    """What is the same in all arms of a comparison, flat, seeds aside."""
-    return experiment.recipe(without=("seed", *ARM_KEYS))
+    """What is the same in all arms of a comparison, flat, seeds and the splits that go with them aside."""
+    return experiment.recipe(without=("seed", SPLIT, *ARM_KEYS))
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that differ in the seed only, complete or not: {seed: run}, the seeds ascending.
+    """Runs that differ in the seed only, and in the split where each seed has its own; complete or not.
 
     Attributes:
         experiment: of one of them.
+        runs: {seed: run}, the seeds ascending.
     """
 
     experiment: Experiment
@@ -83,13 +85,8 @@ def find_arms(runs: list[RunFolder], baseline: str | None = None) -> tuple[list[
     Raises:
         UserError: two runs of one name are the same arm with the same seed; no arm is called `baseline`.
     """
-    recipes: dict[str, dict[tuple, list]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        experiment = run.read_experiment()
-        recipe = json.dumps(arm_recipe(experiment), sort_keys=True)
-        recipes[recipe][experiment.model.attention, experiment.name].append((experiment, run))
     found, left_out, titles = [], [], set()
-    for members in recipes.values():
+    for members in _recipes(runs):
         arms, repeated = _arms(members)
         titles |= {name for arm in arms for name in _called(arm)}
         chosen = next((arm for arm in arms if (baseline or NO_ATTENTION).casefold() in _called(arm)), None)
@@ -100,6 +97,26 @@ def find_arms(runs: list[RunFolder], baseline: str | None = None) -> tuple[list[
     if baseline is not None and baseline.casefold() not in titles:
         raise UserError(f"no arm is called {baseline!r}; there are {', '.join(sorted(titles)) or 'none'}")
     return found, left_out
+
+
+def _recipes(runs: list[RunFolder]) -> list[dict[tuple, list]]:
+    """{(attention, name): [(experiment, run)]} of each recipe. Several splits are one recipe where each seed has one of
+    its own, for then they vary together; else each split is a recipe."""
+    recipes: dict[str, list] = defaultdict(list)
+    for run in runs:
+        experiment = run.read_experiment()
+        recipes[json.dumps(arm_recipe(experiment), sort_keys=True)].append((experiment, run))
+    found = []
+    for members in recipes.values():
+        pairs = {(experiment.seed, experiment.data.split) for experiment, _ in members}
+        seeds, splits = (set(column) for column in zip(*pairs))
+        together = len(pairs) == len(seeds) == len(splits)
+        named: dict = defaultdict(lambda: defaultdict(list))
+        for experiment, run in members:
+            part = None if together else experiment.data.split
+            named[part][experiment.model.attention, experiment.name].append((experiment, run))
+        found += named.values()
+    return found
 
 
 def _arms(members: dict[tuple, list]) -> tuple[list[Arm], list[str]]:

@@ -13,8 +13,9 @@
                 difference adds intervals, p, effect_size and equivalence (see `statistics`);
                 mcnemar, classes, detectable_difference, seeds_needed_for_published, sentence }]]
 
-A difference is arm minus baseline. Accuracies and calibration errors are fractions, losses nats; null stands for what
-does not exist (an interval over seeds of one pair).
+`data` has `splits`, with the images of each, where each seed was trained on a split of its own (data.split): the
+intervals are over seeds and splits together then. A difference is arm minus baseline. Accuracies and calibration errors
+are fractions, losses nats; null stands for what does not exist (an interval over seeds of one pair).
 """
 
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ SCHEMA = 2
 POOLED_CAVEAT = "the seeds share their images, so the pooled p is too small; the intervals take that into account"
 HARDWARE = ("cpu", "threads", "device", "gpu", "nproc")
 VERSIONS = ("paddle", "python", "numpy")
+IMAGES = ("train_images", "eval_images")
 
 
 def compare(runs: list[RunFolder], baseline: str | None = None, margin: float = statistics.MARGIN) -> dict:
@@ -108,6 +110,11 @@ class _Pairs:
         return [*self.baseline_runs, *self.arm_runs]
 
     @property
+    def share_images(self) -> bool:
+        """Whether all seeds are evaluated on the same images, and not each on a split of its own."""
+        return len({run.experiment.data.split for run in self.runs}) == 1
+
+    @property
     def sides(self) -> tuple[list[_Run], list[_Run]]:
         return self.baseline_runs, self.arm_runs
 
@@ -128,7 +135,8 @@ def _comparison(arms: Arms, margin: float) -> dict:
     runs = list(read.values())
     _check_same_data(runs)
     experiment, result = arms.baseline.experiment, runs[0].result
-    data = {key: result["data"][key] for key in ("name", "sha256", "stand_in", "train_images", "eval_images")}
+    data = {key: result["data"][key] for key in ("name", "sha256", "stand_in", *IMAGES)}
+    data |= _splits(runs)
     comparison = {
         "title": wording.title(experiment, data),
         "data": data,
@@ -164,15 +172,23 @@ def _arm(pairs: _Pairs) -> dict:
     }
 
 
+def _splits(runs: list[_Run]) -> dict:
+    """Of runs of several splits {"splits": [{split, train_images, eval_images}]}."""
+    by_split = {run.experiment.data.split: run.result["data"] for run in runs}
+    splits = [{"split": split, **{key: by_split[split][key] for key in IMAGES}} for split in sorted(by_split)]
+    return {"splits": splits} if len(splits) > 1 else {}
+
+
 def _cost(runs: list[_Run]) -> dict:
     return cost(runs[0].experiment, [run.result for run in runs])
 
 
 def _check_same_data(runs: list[_Run]) -> None:
-    """Raises UserError unless all were trained and evaluated on the same images, from the same weights."""
-    first = runs[0]
-    for run in runs[1:]:
-        for key in ("sha256", "train_images", "eval_images"):
+    """Raises UserError unless all of a split were trained and evaluated on the same images, from the same weights."""
+    firsts: dict[int, _Run] = {}
+    for run in runs:
+        first = firsts.setdefault(run.experiment.data.split, run)
+        for key in ("sha256", *IMAGES):
             if run.result["data"][key] != first.result["data"][key]:
                 raise UserError(
                     f"{first.folder.path} and {run.folder.path} are of different data ({key}: "
@@ -245,7 +261,7 @@ def _block(pairs: _Pairs, which: str) -> dict:
     deviation = deviation if n >= statistics.FEWEST_SEEDS else None
     return {
         **accuracy,
-        "mcnemar": _mcnemar(*sides, pairs.seeds),
+        "mcnemar": _mcnemar(*sides, pairs),
         **{key: _of_seeds(*_each(sides, key), pairs.arms) for key in ("loss", "ece")},
         "classes": _classes(pairs, sides),
         "detectable_difference": statistics.detectable_difference(deviation, n, statistics.simultaneous(pairs.arms)),
@@ -261,12 +277,13 @@ def _each(sides: list[list[EpochOutcomes]], key: str) -> list[np.ndarray]:
 
 def _accuracy(baseline: list[EpochOutcomes], arm: list[EpochOutcomes], pairs: _Pairs) -> dict:
     """Statistics of the accuracy, over seeds and over images."""
-    right = [np.stack([outcomes.right for outcomes in side]) for side in (baseline, arm)]
-    outcomes = right[1].astype(float) - right[0]
+    right = [[outcomes.right for outcomes in side] for side in (baseline, arm)]
+    outcomes = [now.astype(float) - before for before, now in zip(*right)]
     confidence = statistics.simultaneous(pairs.arms)
-    over_images, over_both = statistics.resampled_means(outcomes)
-    differences = outcomes.mean(axis=1)
-    block = _of_seeds(right[0].mean(axis=1), right[1].mean(axis=1), pairs.arms, differences)
+    resample = statistics.resampled_means if pairs.share_images else statistics.resampled_splits
+    over_images, over_both = resample(outcomes)
+    differences, *means = (np.array([one.mean() for one in each]) for each in (outcomes, *right))
+    block = _of_seeds(*means, pairs.arms, differences)
     over_both = over_both if statistics.tell_about_seeds(differences) else None
     p_values = block["difference"]["t_p"], statistics.percentile_p(over_both)
     block["difference"] |= {
@@ -300,19 +317,22 @@ def _summary(values: np.ndarray) -> dict:
     return {"values": values.tolist(), "mean": float(values.mean()), "sd": statistics.sd(values)}
 
 
-def _mcnemar(baseline: list[EpochOutcomes], arm: list[EpochOutcomes], seeds: list[int]) -> dict:
-    right = [np.stack([outcomes.right for outcomes in side]) for side in (baseline, arm)]
-    each = [{"seed": seed, **statistics.mcnemar(*both)} for seed, *both in zip(seeds, *right)]
-    pooled = statistics.mcnemar(*(side.ravel() for side in right))
-    return {"per_seed": each, "pooled": {**pooled, "caveat": POOLED_CAVEAT if len(seeds) > 1 else None}}
+def _mcnemar(baseline: list[EpochOutcomes], arm: list[EpochOutcomes], pairs: _Pairs) -> dict:
+    right = [[outcomes.right for outcomes in side] for side in (baseline, arm)]
+    each = [{"seed": seed, **statistics.mcnemar(*both)} for seed, *both in zip(pairs.seeds, *right)]
+    pooled = statistics.mcnemar(*map(np.concatenate, right))
+    caveat = POOLED_CAVEAT if pairs.share_images and len(pairs.seeds) > 1 else None
+    return {"per_seed": each, "pooled": {**pooled, "caveat": caveat}}
 
 
 def _classes(pairs: _Pairs, sides: list[list[EpochOutcomes]]) -> list[dict]:
     """Of each class that has eval images: its accuracy, mean over the seeds. To look at, without intervals."""
-    first = pairs.baseline_runs[0]
-    images = np.array(first.outcomes.class_images)
-    names = first.result["data"].get("class_names") or [str(label) for label in range(len(images))]
-    means = [counts.mean(axis=0) / np.maximum(images, 1) for counts in _each(sides, "class_right")]
+    of_runs = np.array([run.outcomes.class_images for run in pairs.baseline_runs])
+    images = of_runs[0] if pairs.share_images else of_runs.sum(axis=0)
+    names = pairs.baseline_runs[0].result["data"].get("class_names") or [str(label) for label in range(len(images))]
+    # A class may have no eval image in one of the splits.
+    in_a_run = np.where(images, of_runs.mean(axis=0), 1)
+    means = [counts.mean(axis=0) / in_a_run for counts in _each(sides, "class_right")]
     return [
         {"class": names[label], "images": int(images[label]), "baseline": float(baseline), "arm": float(arm),
          "difference": float(arm - baseline)}

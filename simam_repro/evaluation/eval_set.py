@@ -10,7 +10,7 @@ from simam_repro.errors import UserError
 from simam_repro.evaluation.trained import Trained
 
 # What of another config's `data` says which images; how the network sees them stays the run's.
-WHICH = ("dataset", "root", "archive", "folder", "allow_miniature", "skip_damaged", "eval_limit")
+WHICH = ("dataset", "root", "archive", "folder", "allow_miniature", "skip_damaged", "split", "eval_limit")
 
 
 @dataclass(frozen=True)

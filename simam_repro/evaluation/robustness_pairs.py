@@ -33,6 +33,8 @@ def compare_robustness(measurements: list[Measurement], scope: Scope, baseline: 
     """
     by_run = {measurement.run: measurement for measurement in measurements}
     found, left_out = find_arms(list(by_run), baseline)
+    if len({run.read_experiment().data.split for run in by_run}) > 1:
+        raise UserError("the runs are of several splits (data.split); compare those of one split at a time")
     _check_data(measurements)
     first = measurements[0].content
     pairs = [

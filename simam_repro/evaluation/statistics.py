@@ -124,6 +124,29 @@ def resampled_means(outcomes, seed: int = BOOTSTRAP_SEED) -> tuple[np.ndarray, n
     return over_images, over_both if seeds >= FEWEST_SEEDS else None
 
 
+def resampled_splits(outcomes, seed: int = BOOTSTRAP_SEED) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `resampled_means`, where each seed was evaluated on images of its own: a split goes with each.
+
+    The second draws seeds, and for each that is drawn as many images of its split as it has: over images, seeds and
+    splits. What single images add is in the spread of the seeds already, so that its interval is on the wide side.
+
+    Args:
+        outcomes: for each seed float [its images] of -1, 0 and 1.
+    """
+    rng, seeds = np.random.default_rng(seed), len(outcomes)
+    counts = np.array([[np.sum(np.equal(one, value)) for value in (-1, 0, 1)] for one in outcomes])
+    images = counts.sum(axis=1)
+
+    def means(drawn: np.ndarray) -> np.ndarray:
+        """drawn: int [RESAMPLES, seeds], the seeds of each resample."""
+        lost, _, gained = np.moveaxis(rng.multinomial(images[drawn], (counts / images[:, None])[drawn]), -1, 0)
+        return ((gained - lost) / images[drawn]).mean(axis=1)
+
+    over_images = means(np.tile(np.arange(seeds), (RESAMPLES, 1)))
+    over_both = means(rng.integers(seeds, size=(RESAMPLES, seeds)))
+    return over_images, over_both if seeds >= FEWEST_SEEDS else None
+
+
 def percentile_interval(means, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
     """The interval that `resampled_means` give; None of None."""
     if means is None:

@@ -28,6 +28,7 @@ def title(experiment: Experiment, data: dict) -> str:
         f"{epochs} epoch{'s' * (epochs != 1)}",
         "the original's recipe with its quirks" if experiment.name.startswith(FAITHFUL) else None,
         _swing(experiment),
+        _split_text(experiment, data),
     ]
     return ", ".join(filter(None, parts))
 
@@ -38,6 +39,17 @@ def _swing(experiment: Experiment) -> str | None:
     if experiment.optim.schedule != "cosine_swinging" or steps == ORIGINAL_SWING:
         return None
     return f"swings {steps} steps, not {ORIGINAL_SWING}"
+
+
+def _split_text(experiment: Experiment, data: dict) -> str | None:
+    if "splits" in data:
+        return "each seed on a split of its own"
+    return f"split {experiment.data.split}" if experiment.data.split else None
+
+
+def over_images_and(data: dict) -> str:
+    """What the second interval is over; `data` as in a comparison."""
+    return "images, seeds and splits" if "splits" in data else "images and seeds"
 
 
 def points(fraction: float, decimals: int = 2) -> str:
@@ -133,8 +145,9 @@ def _pairs(comparison: dict, arm: dict, block: dict, metric: str) -> str:
         return f"{observed} in each of the {n} seeds; equal differences give no interval, so no effect can be claimed"
     level = level_text(len(comparison["arms"]))
     level = f"{level} interval" if level == "95 %" else f"interval of {level},"
-    observed += f" on average ({level} {interval_text(seeds)})"
-    over_both = f"over images and seeds together the interval is {interval_text(both)}"
+    over = " over seeds and splits together" if "splits" in comparison["data"] else ""
+    observed += f" on average ({level} {interval_text(seeds)}{over})"
+    over_both = f"over {over_images_and(comparison['data'])} together the interval is {interval_text(both)}"
     if found := effect(difference):
         kind = "gain" if found > 0 else "loss"
         return f"{observed}; {over_both}: a measurable {kind} for this network, data and recipe"

@@ -19,6 +19,8 @@ def title(text: str) -> str:
         (r" at (\d+) pixels", r"，\1 像素"),
         (r", ([\d,]+) training images", r"，\1 张训练图像"),
         (r", (\d+) epochs?", r"，\1 个 epoch"),
+        (r", each seed on a split of its own", "，每个种子各用一种划分"),
+        (r", split (\d)", r"，第 \1 种划分"),
         (r", the original's recipe with its quirks", "，原代码实际执行的方案"),
         (r", swings (\d+) steps, not (\d+)", r"，学习率摆动周期 \1 步（原为 \2 步）"),
         (r" on (?=[A-Z])", "，"),
@@ -55,9 +57,11 @@ def _pairs(comparison: dict, arm: dict) -> str:
         return f"{observed}；种子不到 {FEWEST_SEEDS} 个，没有置信区间，不能下结论"
     if over_seeds is None:
         return f"{observed}；各种子的差值完全相同，没有置信区间，不能下结论"
+    several = "splits" in comparison["data"]
+    alone, together = ("同时考虑种子和划分", "图像、种子和划分") if several else ("只考虑种子", "图像和种子")
     intervals = (
-        f"{level(len(comparison['arms']))} 置信区间：只考虑种子 {number(interval(over_seeds))}，"
-        f"同时考虑图像和种子 {number(interval(both))}"
+        f"{level(len(comparison['arms']))} 置信区间：{alone} {number(interval(over_seeds))}，"
+        f"同时考虑{together} {number(interval(both))}"
     )
     return f"{observed}；{intervals}；{_found(arm['final'], difference)}"
 

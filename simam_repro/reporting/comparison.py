@@ -24,7 +24,7 @@ def comparison_text(comparison: dict) -> str:
     for which in EPOCHS:
         lines += ["", *(_block(arms[0], which) if len(arms) == 1 else _overview(comparison, which))]
     lines += ["", *_paragraph(f"* {chosen_note(comparison['best_chosen_on'])}.")]
-    if len(arms) == 1 and arms[0]["n"] > 1:
+    if len(arms) == 1 and arms[0]["final"]["mcnemar"]["pooled"]["caveat"]:
         lines += _paragraph(f"Pooled McNemar: {arms[0]['final']['mcnemar']['pooled']['caveat']}.")
     if any(arm["final"]["difference"]["t_interval"] for arm in arms):
         lines += _paragraph(RULE)
@@ -55,8 +55,7 @@ def _heading(comparison: dict) -> list[str]:
         ("missing", "; ".join(comparison["missing"])),
         (
             "data",
-            f"{data['name']}{stand_in}, {data['train_images']:,} train and {data['eval_images']:,} eval images, "
-            f"sha256 {data['sha256'][:12]}",
+            f"{data['name']}{stand_in}, {_images(data)}, sha256 {data['sha256'][:12]}",
         ),
         ("run on", f"{hardware['device']} ({hardware['gpu'] or hardware['cpu']}), {hardware['threads']} thread(s)"),
         ("with", ", ".join([*(f"{name} {version}" for name, version in versions.items()), f"code {code}"])),
@@ -66,6 +65,16 @@ def _heading(comparison: dict) -> list[str]:
     for name, text in facts:
         lines += wrap(f"{name:9} {text}", WIDTH, subsequent_indent=" " * 10) if text else []
     return lines
+
+
+def _images(data: dict) -> str:
+    splits = data.get("splits", [data])
+    train, evaluation = (
+        f"{min(counts):,}" + (f" to {max(counts):,}" if len(set(counts)) > 1 else "")
+        for counts in ([split[key] for split in splits] for key in ("train_images", "eval_images"))
+    )
+    several = f"{len(splits)} splits, each with " if len(splits) > 1 else ""
+    return f"{several}{train} train and {evaluation} eval images"
 
 
 def _seeds(arm: dict) -> str:

@@ -170,7 +170,8 @@ def _plot_scatter(part, comparison: dict, looks: dict) -> None:
                     panel.plot([x, x], interval, color=colour, linewidth=width, alpha=0.7)
             if x_seeds is not None:
                 panel.plot(x_seeds, [y, y], color=colour, linewidth=1, alpha=0.7)
-            panel.plot(x, y, markersize=8, linestyle="none", markeredgecolor="white", label=arm["title"], **look)
+            panel.plot(x, y, markersize=8, linestyle="none", markeredgecolor="white",
+                       label=fill(arm["title"], LETTERS), **look)  # fmt: skip
         panel.set_xlabel(f"{name} time an image, % more than {comparison['baseline']['title']}")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("accuracy minus the\nbaseline's, points")

@@ -21,7 +21,7 @@ class DataSet:
             takes warnings, whether to show progress) -> PreparedData; unpacks and checks on first use.
         classes: how many it has; None where its images say so.
         sources: its official archives.
-        takes: which of the keys `archive` and `folder` of the `data` section it uses; a folder it needs.
+        takes: which of the keys `archive`, `folder` and `split` of the `data` section it uses; a folder it needs.
         check: what `prepare` leaves to the command that prepares data: (PreparedData) -> None, raises UserError.
         stand_in: whether it stands in for a real data set; its results say so.
     """

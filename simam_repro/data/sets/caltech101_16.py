@@ -31,7 +31,7 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
     """Caltech101-16 from the official archive, which `config.archive` may name; or its 16 class folders in Images/."""
     own = own_archive(config.archive) if config.archive else None
     if own and not _is_caltech101(own):
-        return _from_own_archive(own, root, config.skip_damaged, progress)
+        return _from_own_archive(own, root, config, progress)
     folder = root / ("caltech101_16_miniature" if config.allow_miniature else "caltech101_16")
     if own:
         folder = folder.with_name(f"{folder.name}-{checksum(own)[:12]}")
@@ -46,7 +46,7 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
             skip_damaged=config.skip_damaged, progress=progress,
         )  # fmt: skip
 
-    return class_folders.prepare(folder, unpack, "caltech101_16", config.skip_damaged)
+    return class_folders.prepare(folder, unpack, "caltech101_16", config.skip_damaged, config.split)
 
 
 def _is_caltech101(archive: Path) -> bool:
@@ -70,16 +70,16 @@ def _check_contents(images: dict, archive: Path, allow_miniature: bool) -> None:
         )
 
 
-def _from_own_archive(archive: Path, root: Path, skip_damaged: bool, progress: bool) -> PreparedData:
+def _from_own_archive(archive: Path, root: Path, config, progress: bool) -> PreparedData:
     folder = root / f"{archive.stem}-{checksum(archive)[:12]}"
 
     def unpack() -> None:
         class_folders.unpack(
             archive, folder, parent="Images", check=lambda images: _check_sixteen(images, archive),
-            entries={"official": False, "stand_in": False}, skip_damaged=skip_damaged, progress=progress,
+            entries={"official": False, "stand_in": False}, skip_damaged=config.skip_damaged, progress=progress,
         )  # fmt: skip
 
-    return class_folders.prepare(folder, unpack, archive.stem, skip_damaged)
+    return class_folders.prepare(folder, unpack, archive.stem, config.skip_damaged, config.split)
 
 
 def _check_sixteen(images: dict, archive: Path) -> None:
@@ -87,4 +87,4 @@ def _check_sixteen(images: dict, archive: Path) -> None:
         raise UserError(f"{archive} holds {len(images)} class folders in Images/; this experiment needs {len(CLASSES)}")
 
 
-DATASET = DataSet("Caltech101-16", prepare, classes=len(CLASSES), sources=(SOURCE,), takes=("archive",))
+DATASET = DataSet("Caltech101-16", prepare, classes=len(CLASSES), sources=(SOURCE,), takes=("archive", "split"))

@@ -32,7 +32,7 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
     folder = PROJECT_ROOT / config.folder
     if not folder.is_dir():
         raise UserError(f"data.folder: {folder} is not a folder; {LAYOUT}")
-    listing = _Listing(folder)
+    listing = _Listing(folder, config.split)
     classes, train, evaluation = listing.splits()
     if len(classes) < 2:
         raise UserError(f"data.folder: {folder} has the class {classes[0]} only, training needs two; {LAYOUT}")
@@ -43,7 +43,7 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
     digest = hashlib.sha256("\n".join([*train.ids, "", *evaluation.ids]).encode()).hexdigest()
     return PreparedData(
         readable(folder.name), digest, False, classes, train, evaluation, tuple(damaged), listing.left_out.describe(),
-        _sizes_digest(folder, (train, evaluation)),
+        _sizes_digest(folder, (train, evaluation)), config.split,
     )  # fmt: skip
 
 
@@ -106,8 +106,8 @@ def _damaged_on_record(root: Path, folder: Path, splits: tuple[Split, ...], prog
 class _Listing:
     """The images of a folder by class. Classes and ids are readable names, which may be others than on the disk."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, split: int):
+        self.folder, self.split = folder, split
         self.left_out = LeftOut()
         self.named: dict[str, str] = {}  # {id: name on the disk} where they differ
         _check_halves(folder)
@@ -115,6 +115,8 @@ class _Listing:
         self.halves = {half: self._classes(f"{half}/") for half in HALVES} if self.in_halves else {}
         self.images = {} if self.in_halves else self._classes("")
         if self.in_halves:
+            if split:
+                raise UserError(f"data.split: {folder} has train/ and eval/, which are its split; make it 0")
             for path in sorted(folder.iterdir()):
                 if path.name not in HALVES and not is_system(path.name):
                     name = readable(path.name) + ("/" if path.is_dir() else "")
@@ -122,7 +124,8 @@ class _Listing:
 
     def splits(self, damaged: frozenset[str] = frozenset()) -> tuple[tuple[str, ...], Split, Split]:
         if not self.in_halves:
-            return tuple(self.images), *class_folders.split_by_position(self.folder, self.images, damaged, self.named)
+            parts = class_folders.split_by_position(self.folder, self.images, damaged, self.named, self.split)
+            return tuple(self.images), *parts
         first, second = (set(self.halves[half]) for half in HALVES)
         if first != second:
             differing = ", ".join(sorted(first ^ second)[:5])
@@ -188,4 +191,4 @@ def _check_halves(folder: Path) -> None:
         raise UserError(f"data.folder: {folder}: rename {' and '.join(renames)}; {LAYOUT}")
 
 
-DATASET = DataSet("folder", prepare, classes=None, takes=("folder",), check=check_images)
+DATASET = DataSet("folder", prepare, classes=None, takes=("folder", "split"), check=check_images)

@@ -73,7 +73,7 @@ def prepare(config, root: Path, archive_folders, warn, progress: bool) -> Prepar
             entries={"official": True, "stand_in": True}, progress=progress,
         )  # fmt: skip
 
-    return class_folders.prepare(folder, unpack, "shapes16", skip_damaged=False)
+    return class_folders.prepare(folder, unpack, "shapes16", skip_damaged=False, split=config.split)
 
 
 def write_archive(
@@ -128,4 +128,4 @@ def _colours(rng: np.random.Generator) -> list[np.ndarray]:
     return [foreground, *(c if (c - foreground) @ luma * side > 0 else corners[0] for c in corners)]
 
 
-DATASET = DataSet("shapes16", prepare, classes=len(FIGURES), stand_in=True)
+DATASET = DataSet("shapes16", prepare, classes=len(FIGURES), takes=("split",), stand_in=True)
