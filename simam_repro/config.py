@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Optional, Union, get_args, get_
 from pydantic import AfterValidator, Field, SerializeAsAny, create_model, field_validator, model_validator
 
 from simam_repro.config_files import apply_override, dump_yaml, load_with_bases
+from simam_repro.errors import UserError
 from simam_repro.optimizers import OPTIMIZERS, SCHEDULES, own_keys
 from simam_repro.places import PROJECT_ROOT as PROJECT_ROOT
 from simam_repro.places import find_file
@@ -192,6 +193,14 @@ class _OptimOfAll(Section):
                         raise ValueError(f"optim.{key} is for {setting}: {function.__name__} and here {problem}")
         return self
 
+    def unused_keys(self) -> list[str]:
+        """The keys of other optimizers and schedules that are not at their default, so that somebody has set them."""
+        used = {*own_keys(OPTIMIZERS[self.name]), *own_keys(SCHEDULES[self.schedule])}
+        others = {key: one for function in (*OPTIMIZERS.values(), *SCHEDULES.values())
+                  for key, one in own_keys(function).items() if key not in used}  # fmt: skip
+        return [key for key, one in others.items()
+                if one.default is not one.empty and getattr(self, key) != one.default]  # fmt: skip
+
 
 def _declared_keys(functions) -> dict:
     """Fields of the keys that optimizers or schedules declare; null stands for what is not given."""
@@ -292,17 +301,32 @@ class Experiment(Section):
         return [key for key in {**ours, **theirs} if key not in ours or key not in theirs or ours[key] != theirs[key]]
 
 
-def load_config(path, overrides=()) -> Experiment:
+def load_config(path, overrides=(), of_a_run: bool = False) -> Experiment:
     """Read a YAML config, merge its bases, apply `overrides` ("key.sub=value"), validate.
 
+    Args:
+        of_a_run: it is what a run has recorded, so a key that is set and not used is what it was.
     Raises:
-        UserError: unreadable file, bad YAML, unknown key (names the nearest) or bad value.
+        UserError: unreadable file, bad YAML, unknown key (names the nearest), bad value, a key set in vain.
     """
     values = load_with_bases(find_file(path), NAMED_SECTIONS)
     for override in overrides:
         apply_override(values, override, _is_text, NAMED_SECTIONS)
         _prefer_older_key(values, override)
-    return build_experiment(values, origin=str(path))
+    experiment = build_experiment(values, origin=str(path))
+    if not of_a_run:
+        _check_all_used(experiment, path)
+    return experiment
+
+
+def _check_all_used(experiment: Experiment, path) -> None:
+    """Raises UserError that names a key which has been set and changes nothing."""
+    optim, augment = experiment.optim, experiment.data.augment
+    unused = [f"optim.{key} ({optim.name}, {optim.schedule})" for key in optim.unused_keys()]
+    if augment.jitter != "pillow" and not augment.color_jitter:
+        unused.append("data.augment.jitter (color_jitter is 0)")
+    if unused:
+        raise UserError(f"{path}: set, but not used here: {', '.join(unused)}; leave it out, or at its default")
 
 
 def _prefer_older_key(values: dict, override: str) -> None:

@@ -134,7 +134,7 @@ class RunFolder:
 
     def read_experiment(self) -> Experiment:
         with reading_a_run():
-            return load_config(self._need(self.config))
+            return load_config(self._need(self.config), of_a_run=True)
 
     def check_experiment(self, experiment: Experiment) -> None:
         """Raises UserError, naming the keys, unless the run may go on as `experiment`.

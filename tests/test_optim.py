@@ -4,7 +4,8 @@ import numpy as np
 import paddle
 import pytest
 
-from simam_repro.config import Experiment, Optim, build_experiment, smoke
+from simam_repro.config import Experiment, Optim, build_experiment, load_config, smoke
+from simam_repro.config_files import dump_yaml
 from simam_repro.errors import UserError
 from simam_repro.optimizers import OPTIMIZERS, SCHEDULES
 from simam_repro.runs import RunFolder
@@ -186,3 +187,28 @@ def test_a_smoke_run_warms_up_too():
     assert schedule() == 0.0
     schedule.step()
     assert schedule() == small.optim.learning_rate
+
+
+UNUSED = {
+    "optim.momentum": ["optim.name=adam", "optim.momentum=0.5"],
+    "optim.gamma": ["optim.schedule=cosine", "optim.gamma=0.5"],
+    "data.augment.jitter": ["data.augment.jitter=cv2"],
+}
+
+
+@pytest.mark.parametrize("key", UNUSED)
+def test_keys_that_are_set_and_not_used_are_refused_but_in_old_runs(key, tmp_path):
+    base = "configs/demo_towernet.yaml"
+    with pytest.raises(UserError, match=rf"{key} .*; leave it out"):
+        load_config(base, UNUSED[key])
+    run = RunFolder(tmp_path)
+    experiment = load_config(base)
+    section, _, last = key.rpartition(".")
+    values = experiment.model_dump(mode="json")
+    part = values["optim"] if section == "optim" else values["data"]["augment"]
+    part[last] = "cv2" if last == "jitter" else 0.5
+    run.config.write_text(dump_yaml(values))
+    assert run.read_experiment().to_flat()[key] == part[last]
+    # At its default, as every run records it, it says nothing.
+    run.config.write_text(experiment.to_yaml())
+    assert load_config(run.config) == experiment
