@@ -25,7 +25,7 @@ def repeated_rows(sweeps: list[Sweep]) -> list[tuple[dict, dict, str]]:
 def plot_effects(sweeps: list[Sweep], path) -> None:
     """A forest of the final accuracies' differences."""
     rows = [
-        Row(f"{wording.row_title(comparison, arm)}, n = {arm['n']}", arm["final"]["difference"], found)
+        Row(f"{wording.row_title(comparison, arm)}, n\u00a0=\u00a0{arm['n']}", arm["final"]["difference"], found)
         for comparison, arm, found in repeated_rows(sweeps)
     ]
     save_figure(forest_figure(rows, WIDTH), path)

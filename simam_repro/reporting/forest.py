@@ -111,7 +111,7 @@ def _heights(rows: list[Row], letters: int) -> list[float]:
 def fill(text: str, letters: int) -> str:
     """The text in lines of so many letters at the most; a Chinese letter is as wide as two, and may end a line."""
     lines, width = [""], 0
-    for word in re.findall(r"[\u2e80-\uffef]|[^\s\u2e80-\uffef]+|\s", text):
+    for word in re.findall(r"[\u2e80-\uffef]|[^ \u2e80-\uffef]+| ", text):
         size = sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in word)
         if width + size > letters and lines[-1]:
             lines, width = [*lines, ""], 0

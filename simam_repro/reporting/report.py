@@ -154,7 +154,7 @@ def _forest_row(comparison: dict, arm: dict, found: str, language: Language) -> 
     name = arm["title"]
     if not wording.is_plain(comparison):
         name = language.say("{} against {}").format(name, comparison["baseline"]["title"])
-    return Row(f"{name}, n = {arm['n']}", arm["final"]["difference"], found)
+    return Row(f"{name}, n\u00a0=\u00a0{arm['n']}", arm["final"]["difference"], found)
 
 
 def _comparison(sweep: Sweep, comparison: dict, rows, language: Language) -> dict:
