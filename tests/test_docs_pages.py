@@ -87,7 +87,7 @@ def test_nothing_else_names_a_backbone_or_a_data_set():
     allowed = {'= "towernet"', '= "caltech101_16"'}
     found = []
     for path in sorted((ROOT / "simam_repro").rglob("*.py")):
-        if path.parent.name in ("backbones", "sets"):
+        if path.parent.name in ("backbones", "sets") or path.name == "published.py":
             continue
         for line in path.read_text(encoding="utf-8").splitlines():
             if any(f'"{name}"' in line for name in names) and not any(line.endswith(end) for end in allowed):

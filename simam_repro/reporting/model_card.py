@@ -3,7 +3,8 @@
 import jinja2
 
 from simam_repro.config import Experiment
-from simam_repro.reporting.report import TEMPLATES, percent
+from simam_repro.reporting.numbers import percent
+from simam_repro.reporting.report import TEMPLATES
 from simam_repro.reporting.style import STAND_IN_NOTE
 
 
