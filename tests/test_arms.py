@@ -142,7 +142,8 @@ def test_comparisons_of_before_there_were_arms_are_read():
         for before, now in zip(old["comparisons"], new["comparisons"], strict=True):
             (arm,) = now["arms"]
             assert (now["baseline"]["name"], arm["name"]) == (before["off"], before["on"])
-            assert (arm["seeds"], arm["n"], now["title"]) == (before["seeds"], before["n"], before["title"])
+            assert (arm["seeds"], arm["n"]) == (before["seeds"], before["n"])
+            assert now["title"].startswith(before["title"])  # how a shorter faithful recipe swings joined it later
             for which in ("final", "best"):
                 assert arm[which]["baseline"] == before[which]["off"] and arm[which]["arm"] == before[which]["on"]
                 for key in ("values", "mean", "sd", "images_interval"):

@@ -134,7 +134,7 @@ def test_the_full_recipes_are_the_originals():
 
 BAD = {
     "unknown key": ({"seed": 1}, ["seed: unknown key", "did you mean seeds"]),
-    "key like none": ({"zzz": 1}, ["zzz: unknown key", "configs, arms, seeds, overrides, variants"]),
+    "key like none": ({"zzz": 1}, ["zzz: unknown key", "configs, arms, seeds, splits, overrides, variants"]),
     "no configs": ({"configs": []}, ["configs", "at least 1"]),
     "configs missing": ({"configs": None}, ["configs", "list"]),
     "config twice": ({"configs": [OFF, OFF]}, [OFF, "twice"]),
@@ -380,7 +380,8 @@ def test_no_run_goes_on_without_its_sweep(number, code, write_sweep_file, tmp_pa
     told, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
     if number == signal.SIGKILL:
-        wait_for(lambda: holder(trained.path) is None, 30)
+        log = folder / "logs" / "demo_towernet-seed0.log"  # which its last words reach after the lock is gone
+        wait_for(lambda: holder(trained.path) is None and "to continue" in log.read_text(), 30)
     else:
         assert "Traceback" not in errors and f"to continue: {sys.executable}" in errors
         assert "scripts/sweep.py -c" in errors and not (trained.path / ".lock").exists()
