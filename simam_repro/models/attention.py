@@ -1,9 +1,8 @@
 """Attention goes into every network by one mechanism: behind named layers, without touching the rest.
 
 The attention layer becomes a child of the layer it follows (so `print(network)` shows it) and is applied to that
-layer's output by a hook; a `Conv2D` of this project applies it itself, together with its bias and its ReLU where the
-attention can (`Attention.joins_conv`). `state_dict` has the keys of the plain network and, where attention has
-parameters, `<layer>.attention.*`.
+layer's output by a hook. `state_dict` has the keys of the plain network and, where attention has parameters,
+`<layer>.attention.*`.
 """
 
 import difflib
@@ -15,7 +14,8 @@ from simam_repro import attention, ops
 from simam_repro.attention import AttentionConfig, Site
 from simam_repro.errors import UserError
 from simam_repro.models.backbone import Backbone, Place
-from simam_repro.models.conv import CHILD_NAME, Conv2D
+
+CHILD_NAME = "attention"
 
 
 def attach_attention(network: nn.Layer, backbone: Backbone, config: AttentionConfig, fused: bool = True) -> None:
@@ -44,7 +44,7 @@ def attach(layer: nn.Layer, config: AttentionConfig, site: Site, before: bool = 
     layer.add_sublayer(CHILD_NAME, built)
     if before:
         layer.register_forward_pre_hook(_apply_before)
-    elif not isinstance(layer, Conv2D):
+    else:
         layer.register_forward_post_hook(_apply)
 
 
@@ -86,3 +86,7 @@ def _apply(layer, inputs, output):
 @ops.traced_whole
 def _apply_before(layer, inputs):
     return (getattr(layer, CHILD_NAME)(inputs[0]), *inputs[1:])
+
+
+# So that `ops.fuse` knows that they do nothing else.
+_apply.applies = _apply_before.applies = CHILD_NAME

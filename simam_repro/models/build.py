@@ -1,12 +1,12 @@
 """From the `model` section of a config to a network."""
 
+import paddle
 from paddle import nn
 
+from simam_repro import ops
 from simam_repro.models import backbones
 from simam_repro.models.attention import attach_attention
-from simam_repro.models.conv import Conv2D
 from simam_repro.models.init import initialise
-from simam_repro.models.pool import MaxPool2D
 
 
 def build_model(model_config, num_classes: int, image_size: int) -> nn.Layer:
@@ -23,12 +23,9 @@ def build_model(model_config, num_classes: int, image_size: int) -> nn.Layer:
     backbones.check_image_size(model_config.backbone, image_size)
     backbone = backbones.load(model_config.backbone)
     network = backbone.build(num_classes)
-    for layer in network.sublayers():
-        if isinstance(layer, (Conv2D, MaxPool2D)):
-            layer.fused = model_config.fused
     initialise(network, model_config.init)
     attach_attention(network, backbone, model_config.attention, model_config.fused)
-    return network
+    return ops.fuse(network) if model_config.fused and paddle.get_device() == "cpu" else network
 
 
 def count_parameters(network: nn.Layer) -> int:

@@ -12,7 +12,6 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from simam_repro.models.backbone import Backbone, Place, Sites
-from simam_repro.models.conv import Conv2D
 
 CHANNELS = (16, 32, 64)
 
@@ -32,8 +31,8 @@ class Shortcut(nn.Layer):
         return F.pad(x, [0, 0, 0, self.new, 0, 0, 0, 0])
 
 
-def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> Conv2D:
-    return Conv2D(in_channels, out_channels, 3, stride=stride, padding=1, bias_attr=False)
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2D:
+    return nn.Conv2D(in_channels, out_channels, 3, stride=stride, padding=1, bias_attr=False)
 
 
 class BasicBlock(nn.Layer):

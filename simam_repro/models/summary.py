@@ -11,8 +11,8 @@ from math import prod
 import paddle
 from paddle import nn
 
+from simam_repro.models.attention import CHILD_NAME
 from simam_repro.models.build import count_parameters
-from simam_repro.models.conv import CHILD_NAME
 
 FLOAT_BYTES = 4
 

@@ -12,7 +12,7 @@ from paddle import nn
 from safetensors import SafetensorError, deserialize
 
 from simam_repro.errors import UserError
-from simam_repro.models.conv import CHILD_NAME
+from simam_repro.models.attention import CHILD_NAME
 from simam_repro.pickles import unpickle_plain
 
 PARAMETER_NAMES = "StructuredToParameterName@@"  # what paddle.save adds to a state dict

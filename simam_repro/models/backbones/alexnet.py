@@ -4,8 +4,6 @@ import paddle
 from paddle import nn
 
 from simam_repro.models.backbone import Backbone, Place, Sites
-from simam_repro.models.conv import Conv2D, Sequential
-from simam_repro.models.pool import AdaptiveAvgPool2D, MaxPool2D
 
 
 class AlexNet(nn.Layer):
@@ -18,22 +16,22 @@ class AlexNet(nn.Layer):
 
     def __init__(self, num_classes: int, in_channels: int = 3, dropout: float = 0.5):
         super().__init__()
-        self.features = Sequential(
-            Conv2D(in_channels, 48, 11, stride=4, padding=5),
+        self.features = nn.Sequential(
+            nn.Conv2D(in_channels, 48, 11, stride=4, padding=5),
             nn.ReLU(),
-            MaxPool2D(3, stride=2),
-            Conv2D(48, 128, 5, padding=2),
+            nn.MaxPool2D(3, stride=2),
+            nn.Conv2D(48, 128, 5, padding=2),
             nn.ReLU(),
-            MaxPool2D(3, stride=2),
-            Conv2D(128, 192, 3, padding=1),
+            nn.MaxPool2D(3, stride=2),
+            nn.Conv2D(128, 192, 3, padding=1),
             nn.ReLU(),
-            Conv2D(192, 192, 3, padding=1),
+            nn.Conv2D(192, 192, 3, padding=1),
             nn.ReLU(),
-            Conv2D(192, 128, 3, padding=1),
+            nn.Conv2D(192, 128, 3, padding=1),
             nn.ReLU(),
-            MaxPool2D(3, stride=2),
+            nn.MaxPool2D(3, stride=2),
         )
-        self.average = AdaptiveAvgPool2D(3)
+        self.average = nn.AdaptiveAvgPool2D(3)
         self.classifier = nn.Sequential(
             nn.Linear(3 * 3 * 128, 2048),
             nn.ReLU(),
@@ -60,10 +58,10 @@ def sites(network: AlexNet) -> Sites:
     """
     found, layers = {}, list(network.features)
     for index, layer in enumerate(layers):
-        if isinstance(layer, Conv2D):
+        if isinstance(layer, nn.Conv2D):
             channels = layer._out_channels
             places = {"conv": Place(f"features.{index}", channels), "act": Place(f"features.{index + 1}", channels)}
-            if index + 2 < len(layers) and isinstance(layers[index + 2], MaxPool2D):
+            if index + 2 < len(layers) and isinstance(layers[index + 2], nn.MaxPool2D):
                 places["block"] = Place(f"features.{index + 2}", channels)
             found[f"conv{len(found) + 1}"] = places
     return found

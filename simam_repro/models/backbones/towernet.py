@@ -5,8 +5,6 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from simam_repro.models.backbone import Backbone, Place, Sites
-from simam_repro.models.conv import Conv2D
-from simam_repro.models.pool import MaxPool2D
 
 BATCH_NORM_EPSILON = 1e-3
 
@@ -16,7 +14,7 @@ class ConvBN(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__(
-            Conv2D(in_channels, out_channels, 3, stride=stride, padding=1),
+            nn.Conv2D(in_channels, out_channels, 3, stride=stride, padding=1),
             nn.BatchNorm2D(out_channels, epsilon=BATCH_NORM_EPSILON),
             nn.ReLU(),
         )
@@ -30,13 +28,13 @@ class Inception(nn.Layer):
 
     def __init__(self, in_channels: int = 256):
         super().__init__()
-        self.point = Conv2D(in_channels, 64, 1)
-        self.reduce3 = Conv2D(in_channels, 64, 1)
-        self.conv3 = Conv2D(64, 128, 3, padding=1)
-        self.reduce5 = Conv2D(in_channels, 16, 1)
-        self.conv5 = Conv2D(16, 32, 5, padding=2)
-        self.pool = MaxPool2D(3, stride=1, padding=1)
-        self.project = Conv2D(in_channels, 32, 1)
+        self.point = nn.Conv2D(in_channels, 64, 1)
+        self.reduce3 = nn.Conv2D(in_channels, 64, 1)
+        self.conv3 = nn.Conv2D(64, 128, 3, padding=1)
+        self.reduce5 = nn.Conv2D(in_channels, 16, 1)
+        self.conv5 = nn.Conv2D(16, 32, 5, padding=2)
+        self.pool = nn.MaxPool2D(3, stride=1, padding=1)
+        self.project = nn.Conv2D(in_channels, 32, 1)
 
     def forward(self, x):
         branches = (
@@ -61,15 +59,15 @@ class TowerNet(nn.Layer):
         super().__init__()
         self.stem = nn.Sequential(
             ConvBN(in_channels, 64, stride=2),
-            MaxPool2D(2),
+            nn.MaxPool2D(2),
             ConvBN(64, 128),
-            MaxPool2D(2),
+            nn.MaxPool2D(2),
             ConvBN(128, 256),
-            MaxPool2D(2),
+            nn.MaxPool2D(2),
             ConvBN(256, 256),
-            MaxPool2D(2),
+            nn.MaxPool2D(2),
         )
-        self.inceptions = nn.Sequential(Inception(), MaxPool2D(2), Inception(), MaxPool2D(2), Inception())
+        self.inceptions = nn.Sequential(Inception(), nn.MaxPool2D(2), Inception(), nn.MaxPool2D(2), Inception())
         self.average = nn.AdaptiveAvgPool2D(1)
         self.classifier = nn.Linear(256, num_classes)
 

@@ -1,0 +1,174 @@
+"""The `forward` of a hand-written block, with the layers that follow each other in it as chains.
+
+What follows what is read in the source: in `self.relu(self.norm(self.conv(x)))`, and in
+
+    out = self.conv(x)
+    out = self.norm(out)
+
+nothing but the next layer can see what is between. Nothing else counts as neighbours: not a value that is used twice,
+has another name, or goes through an operator. So nothing is guessed from a run, and no input or mode can make it wrong.
+"""
+
+import ast
+import inspect
+import textwrap
+import types
+
+CHAIN = "_chain"  # of a fused class
+
+
+def with_chains(function, owner: type):
+    """`function`, a method of `owner`, with `self._chain(x, self.conv, self.norm, self.relu)` where layers follow.
+
+    None where none do, or the source of the function is not known for sure.
+    """
+    if not isinstance(function, types.FunctionType) or inspect.isgeneratorfunction(function):
+        return None
+    tree = _source(function)
+    if tree is None:
+        return None
+    definition = tree.body[0].body[0]
+    arguments = [*definition.args.posonlyargs, *definition.args.args]
+    if not arguments or definition.decorator_list or _unclear(definition, arguments[0].arg):
+        return None
+    chains = _Chains(arguments[0].arg, owner, function.__code__.co_cellvars)
+    chains.visit(definition)
+    if not chains.found:
+        return None
+    code = _compiled(ast.fix_missing_locations(tree), function)
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
+    closure = tuple(cells[name] for name in code.co_freevars)
+    made = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
+    made.__kwdefaults__, made.__qualname__, made.__module__ = (
+        function.__kwdefaults__, function.__qualname__, function.__module__
+    )  # fmt: skip
+    made.__doc__ = function.__doc__
+    made.__dict__.update(function.__dict__)
+    return made
+
+
+def _source(function) -> ast.Module | None:
+    """Its definition, within one of a function whose arguments are its free variables; None unless it is what runs."""
+    try:
+        text = textwrap.dedent(inspect.getsource(function))
+        tree = ast.parse(text)
+    except (OSError, TypeError, SyntaxError):
+        return None
+    if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef):
+        return None
+    ast.increment_lineno(tree, function.__code__.co_firstlineno - 1)
+    outer = ast.parse(f"def outer({', '.join(function.__code__.co_freevars)}): pass")
+    outer.body[0].body = tree.body
+    # The file may have changed since it was imported.
+    return outer if _same(_compiled(outer, function), function.__code__) else None
+
+
+def _compiled(tree: ast.Module, function) -> types.CodeType:
+    flags = function.__code__.co_flags & _FUTURE
+    code = compile(tree, function.__code__.co_filename, "exec", flags, dont_inherit=True)
+    for _ in range(2):  # in the module, in `outer`
+        code = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)][-1]
+    return code
+
+
+_FUTURE = 0
+for _name in __import__("__future__").all_feature_names:
+    _FUTURE |= getattr(__import__("__future__"), _name).compiler_flag
+
+
+def _same(code: types.CodeType, other: types.CodeType) -> bool:
+    names = ("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars")
+    if any(getattr(code, name) != getattr(other, name) for name in names) or len(code.co_consts) != len(
+        other.co_consts
+    ):
+        return False
+    return all(
+        _same(mine, theirs) if isinstance(mine, types.CodeType) and isinstance(theirs, types.CodeType)
+        else (type(mine), mine) == (type(theirs), theirs)
+        for mine, theirs in zip(code.co_consts, other.co_consts)
+    )  # fmt: skip
+
+
+def _unclear(definition: ast.FunctionDef, self_name: str) -> bool:
+    """Whether names may mean something else from one call to the next within an expression."""
+    rebinding = (ast.NamedExpr, ast.Global, ast.Nonlocal, ast.Await)
+    return any(
+        isinstance(node, rebinding)
+        or (isinstance(node, ast.Name) and node.id == self_name and not isinstance(node.ctx, ast.Load))
+        for node in ast.walk(definition)
+    )
+
+
+class _Chains(ast.NodeTransformer):
+    def __init__(self, self_name: str, owner: type, shared_names: tuple[str, ...]):
+        self.self_name, self.owner, self.shared_names = self_name, owner, shared_names
+        self.found = False
+
+    def visit_FunctionDef(self, node):
+        if not any(isinstance(inner, ast.Try) for inner in ast.walk(node)):  # whose handlers see what is half done
+            for inner in ast.walk(node):
+                for field in ("body", "orelse"):
+                    if isinstance(statements := getattr(inner, field, None), list):
+                        setattr(inner, field, self._joined(statements))
+        node.body = [self.visit(statement) for statement in node.body]
+        return node
+
+    def _joined(self, statements: list[ast.stmt]) -> list[ast.stmt]:
+        """`out = f(x)` and `out = g(out)` or `return g(out)` as one statement."""
+        joined = []
+        for statement in statements:
+            if joined and self._continues(joined[-1], statement):
+                _innermost(statement.value).args = [joined.pop().value]
+            joined.append(statement)
+        return joined
+
+    def _continues(self, first: ast.stmt, second: ast.stmt) -> bool:
+        name = _target(first)
+        if name is None or name in self.shared_names or not _is_link(first.value):
+            return False
+        if not (isinstance(second, ast.Return) or _target(second) == name) or not _is_link(second.value):
+            return False
+        (argument,) = _innermost(second.value).args
+        uses = [node for node in ast.walk(second.value) if isinstance(node, ast.Name) and node.id == name]
+        return uses == [argument]
+
+    def visit_Call(self, node):
+        calls, argument = [], node
+        while _is_link(argument):
+            calls.append(argument.func)
+            (argument,) = argument.args
+        if not any(self._is_layer(call) for call in calls):
+            return self.generic_visit(node)
+        self.found = True
+        chain = ast.Attribute(ast.Name(self.self_name, ast.Load()), CHAIN, ast.Load())
+        return ast.copy_location(ast.Call(chain, [self.visit(argument), *reversed(calls)], []), node)
+
+    def _is_layer(self, call: ast.expr) -> bool:
+        """self.NAME..., where NAME is no method."""
+        names = []
+        while isinstance(call, ast.Attribute):
+            names.append(call.attr)
+            call = call.value
+        return bool(names) and call.id == self.self_name and not hasattr(self.owner, names[-1])
+
+
+def _is_link(node) -> bool:
+    """Whether it is NAME.NAME(one argument)."""
+    if not isinstance(node, ast.Call) or len(node.args) != 1 or node.keywords or isinstance(node.args[0], ast.Starred):
+        return False
+    call = node.func
+    while isinstance(call, ast.Attribute):
+        call = call.value
+    return isinstance(call, ast.Name)
+
+
+def _innermost(node: ast.Call) -> ast.Call:
+    while _is_link(node.args[0]):
+        node = node.args[0]
+    return node
+
+
+def _target(statement: ast.stmt) -> str | None:
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
+        return statement.targets[0].id
+    return None
