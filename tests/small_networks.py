@@ -2,10 +2,17 @@
 
 import paddle
 import pytest
+from paddle import nn
 
+from simam_repro import ops
 from simam_repro.config import Model, build_experiment
 from simam_repro.errors import UserError
 from simam_repro.models import backbones, build_model
+
+
+def fused(*layers) -> nn.Sequential:
+    """Layers one after the other, by the compiled operators."""
+    return ops.fuse(nn.Sequential(*layers))
 
 
 def smallest(backbone: str) -> int:

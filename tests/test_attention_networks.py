@@ -11,8 +11,7 @@ from paddle import nn
 from simam_repro import attention
 from simam_repro.attention import Site
 from simam_repro.models import SimAM, attention_layers, backbones
-from simam_repro.models.attention import attach, attach_attention
-from simam_repro.models.attention import CHILD_NAME
+from simam_repro.models.attention import CHILD_NAME, attach, attach_attention
 
 MODULES = [name for name, module in attention.known_modules().items() if module.build is not None]
 each_module = pytest.mark.parametrize("name", MODULES)

@@ -1,5 +1,6 @@
 """The compiled SimAM against the plain layer, and what happens where it cannot be compiled."""
 
+import copy
 import hashlib
 import os
 import subprocess
@@ -12,11 +13,11 @@ import numpy as np
 import paddle
 import pytest
 from commands import ROOT, run
+from small_networks import fused as chained
 
 from simam_repro import locks, ops
 from simam_repro.config import Model
 from simam_repro.models import SimAM, build_model, simam
-from simam_repro.models.conv import Conv2D
 
 # One vector, several, a rest; blocks of one plane and of many; more planes than a block takes.
 SHAPES = [
@@ -174,17 +175,17 @@ def convolved(layer, x: np.ndarray):
     tensor = paddle.to_tensor(x, stop_gradient=False)
     output = layer(tensor)
     (paddle.nn.functional.relu(output) * output + output).sum().backward()
-    return [value.numpy() for value in (output, tensor.grad, layer.weight.grad, layer.bias.grad)]
+    gradients = [value.grad for value in (tensor, *layer.parameters())]
+    return [value.numpy() for value in (output, *gradients)]
 
 
 @pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("float64", 1e-14)])
 @pytest.mark.parametrize("size", [1, 5, 16, 33])
 def test_convolution_is_paddles(fused, size, dtype, close):
     paddle.seed(0)
-    ours = Conv2D(3, 5, 3, stride=2, padding=1)
     theirs = paddle.nn.Conv2D(3, 5, 3, stride=2, padding=1)
-    ours.bias.set_value(paddle.randn([5]))
-    theirs.set_state_dict(ours.state_dict())
+    theirs.bias.set_value(paddle.randn([5]))
+    ours = chained(copy.deepcopy(theirs))
     x = values((4, 3, size, size), dtype)
     for mine, reference in zip(*(convolved(layer.to(dtype=dtype), x) for layer in (ours, theirs))):
         assert mine.dtype == reference.dtype
@@ -201,11 +202,9 @@ CONVOLUTIONS = [
 
 @pytest.fixture
 def no_convolution_of_paddles(fused, monkeypatch):
-    from simam_repro.models import conv
-
     if not ops.fused._has_gemm:
         pytest.skip("this Paddle brings no MKL")
-    monkeypatch.setattr(conv.F, "conv2d", None)
+    monkeypatch.setattr(paddle.nn.functional, "conv2d", None)
     yield
     monkeypatch.undo()
 
@@ -215,14 +214,15 @@ def no_convolution_of_paddles(fused, monkeypatch):
 def test_convolution_by_products_is_paddles(
     no_convolution_of_paddles, monkeypatch, shape, outputs, kernel, stride, padding, dtype, close
 ):
-    layer = Conv2D(shape[1], outputs, kernel, stride=stride, padding=padding).to(dtype=dtype)
+    layer = paddle.nn.Conv2D(shape[1], outputs, kernel, stride=stride, padding=padding).to(dtype=dtype)
+    network = chained(layer)
     results = []
     for paddles in (False, True):
         if paddles:
             monkeypatch.undo()
-            layer.fused = False
+            ops.unfuse(network)
         x = paddle.to_tensor(values(shape, dtype), stop_gradient=False)
-        output = layer(x)
+        output = network(x)
         output.backward(paddle.to_tensor(values(output.shape, dtype, seed=1)))
         found = (output, layer.weight.grad, layer.bias.grad, x.grad)
         results.append([value.numpy().copy() for value in found])
@@ -233,19 +233,19 @@ def test_convolution_by_products_is_paddles(
 
 def test_channels_that_do_not_fit_are_paddles_to_refuse(fused):
     with pytest.raises(ValueError):
-        Conv2D(3, 4, 3)(paddle.ones([1, 2, 9, 9]))
+        chained(paddle.nn.Conv2D(3, 4, 3))(paddle.ones([1, 2, 9, 9]))
 
 
 def test_convolution_without_gradient(fused):
-    x, layer = paddle.ones([1, 2, 4, 4]), Conv2D(2, 3, 1)
+    x, layer = paddle.ones([1, 2, 4, 4]), chained(paddle.nn.Conv2D(2, 3, 1))
     with paddle.no_grad():
         assert layer(x).stop_gradient
     assert not layer(x).stop_gradient and np.array_equal(x.numpy(), np.ones((1, 2, 4, 4)))
 
 
 def test_convolution_without_the_operator(fused, monkeypatch):
-    layer, x = Conv2D(2, 3, 3), paddle.ones([1, 2, 4, 4])
-    layer.bias.set_value(paddle.to_tensor([1.0, 2.0, 3.0]))
+    layer, x = chained(paddle.nn.Conv2D(2, 3, 3)), paddle.ones([1, 2, 4, 4])
+    layer[0].bias.set_value(paddle.to_tensor([1.0, 2.0, 3.0]))
     expected = layer(x).numpy()
     monkeypatch.setattr(ops.fused, "load", lambda: False)
     np.testing.assert_allclose(layer(x).numpy(), expected, rtol=1e-6)

@@ -5,14 +5,13 @@ import paddle
 import pytest
 from paddle import nn
 from paddle.nn import functional as F
+from small_networks import fused as chained
 
 from simam_repro import ops
 from simam_repro.attention import Site
 from simam_repro.config import Model
 from simam_repro.models import SimAM, build_model, simam
 from simam_repro.models.attention import attach
-from simam_repro.models.conv import Conv2D, Sequential
-from simam_repro.models.pool import AdaptiveAvgPool2D, MaxPool2D
 
 CLOSE = {"float32": 1e-5, "float64": 1e-12}
 
@@ -47,10 +46,10 @@ def assert_same(ours, reference, close) -> None:
 
 def unit(attention: str, relu: bool, dtype: str, **conv) -> nn.Layer:
     paddle.seed(0)
-    layer = Conv2D(3, 5, 3, **conv)
+    layer = nn.Conv2D(3, 5, 3, **conv)
     layer.bias.set_value(paddle.to_tensor([0.0, 0.5, -0.5, 2.0, -2.0]))
     attach(layer, Model(attention=attention, e_lambda=1e-3).attention, Site(5))
-    return Sequential(layer, *[nn.ReLU()] * relu).to(dtype=dtype)
+    return chained(layer, *[nn.ReLU()] * relu).to(dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", CLOSE)
@@ -107,12 +106,10 @@ CHANGES = {
 def test_a_changed_network_does_what_it_says(attention, change):
     """A ReLU belongs to the convolution before it only as long as nothing comes between them."""
     ours = unit(attention, True, "float32")
-    plain = nn.Sequential(*unit(attention, True, "float32").children())
+    plain = ops.unfuse(unit(attention, True, "float32"))
     for network in (ours, plain):
         paddle.seed(1)
         CHANGES[change](network._sub_layers)
-        for layer in network.sublayers():
-            layer.fused = network is ours
     x = values((2, 3, 9, 9))
     for mine, theirs in zip(run(ours, x), run(plain, x)):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
@@ -128,12 +125,13 @@ def test_hooks_see_what_is_between():
 
 def test_other_layouts_and_ranks_are_paddles():
     x = paddle.to_tensor(values((2, 8, 8, 8)))
-    ours, theirs = Conv2D(8, 5, 3, data_format="NHWC"), nn.Conv2D(8, 5, 3, data_format="NHWC")
-    theirs.set_state_dict(ours.state_dict())
+    theirs = nn.Conv2D(8, 5, 3, data_format="NHWC")
+    ours = chained(theirs)
     np.testing.assert_allclose(ours(x).numpy(), theirs(x).numpy(), rtol=1e-5, atol=1e-5)
-    for layer, bad in [(Conv2D(3, 5, 3), [2, 3, 7, 7, 4]), (MaxPool2D(2), [2, 3, 6, 6, 4]), (MaxPool2D(2), [2, 3, 8])]:
+    conv, pool = nn.Conv2D(3, 5, 3), nn.MaxPool2D(2)
+    for layer, bad in [(conv, [2, 3, 7, 7, 4]), (pool, [2, 3, 6, 6, 4]), (pool, [2, 3, 8])]:
         with pytest.raises(ValueError):
-            layer(paddle.ones(bad))
+            chained(layer)(paddle.ones(bad))
 
 
 def test_a_bias_of_another_size_is_refused():
@@ -155,43 +153,46 @@ def test_max_pool_is_paddles(shape, kernel, stride, padding, dtype, monkeypatch)
     x = np.random.default_rng(0).integers(-3, 4, shape).astype(dtype)  # many are as large as the largest
     reference = run(nn.MaxPool2D(kernel, stride, padding), x)
     monkeypatch.setattr(F, "max_pool2d", None)  # ours it is
-    assert_same(run(MaxPool2D(kernel, stride, padding), x), reference, CLOSE[dtype])
+    assert_same(run(chained(nn.MaxPool2D(kernel, stride, padding)), x), reference, CLOSE[dtype])
 
 
 @pytest.mark.parametrize("at", [(0, 0), (0, 1), (1, 1)])
 def test_nan_is_the_largest(at):
     x = values((1, 1, 4, 4))
     x[0, 0][at] = np.nan
-    assert np.isnan(run(MaxPool2D(2), x)[0][0, 0]).tolist() == [[True, False], [False, False]]
+    assert np.isnan(run(chained(nn.MaxPool2D(2)), x)[0][0, 0]).tolist() == [[True, False], [False, False]]
 
 
 def test_a_window_of_nothing_but_minus_infinity():
     x = np.full((2, 3, 5, 5), -np.inf, np.float32)
-    output, gradient = run(MaxPool2D(3, stride=1, padding=1), x)
+    output, gradient = run(chained(nn.MaxPool2D(3, stride=1, padding=1)), x)
     assert (output == -np.inf).all() and np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("options", [{"ceil_mode": True}, {"padding": "SAME"}, {"padding": [0, 1, 0, 1]}])
 def test_other_pools_are_left_to_paddle(options):
     x = values((2, 3, 7, 7))
-    assert_same(run(MaxPool2D(3, stride=2, **options), x), run(nn.MaxPool2D(3, stride=2, **options), x), 1e-6)
+    layer = nn.MaxPool2D(3, stride=2, **options)
+    assert_same(run(chained(layer), x), run(layer, x), 1e-6)
 
 
 def test_max_pool_without_gradient():
-    x = paddle.to_tensor(values((1, 2, 4, 4)), stop_gradient=False)
+    x, pool = paddle.to_tensor(values((1, 2, 4, 4)), stop_gradient=False), chained(nn.MaxPool2D(2))
     with paddle.no_grad():
-        assert MaxPool2D(2)(x).stop_gradient
-    assert not MaxPool2D(2)(x).stop_gradient and MaxPool2D(2)(x.detach()).stop_gradient
+        assert pool(x).stop_gradient
+    assert not pool(x).stop_gradient and pool(x.detach()).stop_gradient
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 3, 3), (2, 3, 3, 4), (2, 3, 7, 7), (2, 3, 2, 2)])
 @pytest.mark.parametrize("size", [3, (3, 4), (None, 3)])
 def test_adaptive_average(size, shape):
     x = values(shape)
-    for one, other in zip(run(AdaptiveAvgPool2D(size), x), run(nn.AdaptiveAvgPool2D(size), x), strict=True):
+    layer = nn.AdaptiveAvgPool2D(size)
+    ours = chained(layer)
+    for one, other in zip(run(ours, x), run(layer, x), strict=True):
         np.testing.assert_array_equal(one, other)
     tensor = paddle.to_tensor(x)
-    assert (AdaptiveAvgPool2D(size)(tensor) is tensor) == (shape[2:] == (size if isinstance(size, tuple) else (3, 3)))
+    assert (ours(tensor) is tensor) == (shape[2:] == (size if isinstance(size, tuple) else (3, 3)))
 
 
 @pytest.mark.parametrize("attention", ["none", "simam"])

@@ -4,14 +4,13 @@ import numpy as np
 import paddle
 import pytest
 from paddle import nn
+from small_networks import fused as chained
 
 from simam_repro import ops
 from simam_repro.attention import Site
 from simam_repro.config import Model
 from simam_repro.models import SimAM
 from simam_repro.models.attention import attach
-from simam_repro.models.conv import Conv2D, Sequential
-from simam_repro.models.pool import MaxPool2D
 
 
 @pytest.fixture(autouse=True)
@@ -62,10 +61,10 @@ def test_simam_in_single_precision():
 @pytest.mark.parametrize("attention", ["none", "simam"])
 def test_convolution_bias_simam_relu(attention, relu, weights):
     paddle.seed(0)
-    layer = Conv2D(3, 5, 3, padding=1)
+    layer = nn.Conv2D(3, 5, 3, padding=1)
     layer.bias.set_value(paddle.to_tensor([0.0, 0.5, -0.5, 2.0, -2.0]))
     attach(layer, Model(attention=attention, e_lambda=1e-3).attention, Site(5))
-    ours = Sequential(layer, *[nn.ReLU()] * relu).to(dtype="float64")
+    ours = chained(layer, *[nn.ReLU()] * relu).to(dtype="float64")
     plain = nn.Sequential(
         nn.Conv2D(3, 5, 3, padding=1), *[SimAM(1e-3, fused=False)] * (attention == "simam"), *[nn.ReLU()] * relu
     ).to(dtype="float64")
@@ -82,12 +81,12 @@ def test_a_convolution_of_images_by_the_gradients_of_its_weights():
     padded = np.pad(images, [(0, 0), (0, 0), (1, 1), (1, 1)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::2, ::2]
     rows = paddle.to_tensor(np.ascontiguousarray(windows.transpose(0, 2, 3, 1, 4, 5)).reshape(-1, 27))
-    layer, results = Conv2D(3, 4, 3, stride=2, padding=1).to(dtype="float64"), []
+    layer, results = nn.Conv2D(3, 4, 3, stride=2, padding=1).to(dtype="float64"), []
 
     def products(images):
         return rows @ layer.weight.reshape([4, 27]).transpose([1, 0]) + layer.bias
 
-    for function in (layer, products):
+    for function in (chained(layer), products):
         output = function(paddle.to_tensor(images))
         gradients = paddle.grad([(output * output * output).sum()], layer.parameters(), create_graph=True)
         sum(gradient.square().sum() for gradient in gradients).backward()
@@ -119,15 +118,15 @@ def test_max_pool(shape, kernel, stride, padding):
         def forward(self, x):
             return (matrix @ x.reshape([-1, 1])).reshape(windows.shape[:4])
 
-    ours = MaxPool2D(*([int(value) for value in pair] for pair in (kernel, stride, padding)))
+    ours = chained(nn.MaxPool2D(*([int(value) for value in pair] for pair in (kernel, stride, padding))))
     assert_same(penalised(ours, x), penalised(Picked(), x))
 
 
 def test_a_network():
     """A gradient penalty on a network of all of them: its derivative is what finite differences say."""
     paddle.seed(0)
-    layers = [Conv2D(2, 4, 3, padding=1), nn.ReLU(), MaxPool2D(2), Conv2D(4, 3, 3), SimAM(1e-2)]
-    network, images = Sequential(*layers).to(dtype="float64"), paddle.to_tensor(values((2, 2, 8, 8)))
+    layers = [nn.Conv2D(2, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2D(2), nn.Conv2D(4, 3, 3), SimAM(1e-2)]
+    network, images = chained(*layers).to(dtype="float64"), paddle.to_tensor(values((2, 2, 8, 8)))
     images.stop_gradient = False
     weight, direction = network[0].weight, paddle.to_tensor(values(network[0].weight.shape, seed=1))
 
