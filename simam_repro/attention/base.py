@@ -41,7 +41,7 @@ class Attention:
     Attributes:
         site: the `Site` that a network has put it at; None outside of one.
         joins_conv: whether the layer may be called as layer(x, bias, relu), which is relu(layer(x + bias)), with the
-            bias [C] of the convolution before it or None. A `Conv2D` of this project then leaves both to it.
+            bias [C] of the convolution before it or None. `ops.fuse` then leaves both to it.
             For a module whose `weights` a bias does not change.
     """
 

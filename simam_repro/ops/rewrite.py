@@ -9,12 +9,18 @@ nothing but the next layer can see what is between. Nothing else counts as neigh
 has another name, or goes through an operator. So nothing is guessed from a run, and no input or mode can make it wrong.
 """
 
+import __future__
+
 import ast
+import functools
 import inspect
-import textwrap
+import operator
 import types
 
 CHAIN = "_chain"  # of a fused class
+FUTURE = functools.reduce(
+    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
 
 
 def with_chains(function, owner: type):
@@ -24,10 +30,9 @@ def with_chains(function, owner: type):
     """
     if not isinstance(function, types.FunctionType) or inspect.isgeneratorfunction(function):
         return None
-    tree = _source(function)
-    if tree is None:
+    definition = _definition(function)
+    if definition is None:
         return None
-    definition = tree.body[0].body[0]
     arguments = [*definition.args.posonlyargs, *definition.args.args]
     if not arguments or definition.decorator_list or _unclear(definition, arguments[0].arg):
         return None
@@ -35,7 +40,7 @@ def with_chains(function, owner: type):
     chains.visit(definition)
     if not chains.found:
         return None
-    code = _compiled(ast.fix_missing_locations(tree), function)
+    code = _compiled(definition, function)
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
     closure = tuple(cells[name] for name in code.co_freevars)
     made = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
@@ -47,33 +52,36 @@ def with_chains(function, owner: type):
     return made
 
 
-def _source(function) -> ast.Module | None:
-    """Its definition, within one of a function whose arguments are its free variables; None unless it is what runs."""
+def _definition(function) -> ast.FunctionDef | None:
+    """In the source; None unless that is what runs: the file may have changed since it was imported."""
+    code = function.__code__
     try:
-        text = textwrap.dedent(inspect.getsource(function))
-        tree = ast.parse(text)
-    except (OSError, TypeError, SyntaxError):
+        tree = ast.parse("".join(inspect.findsource(function)[0]))
+        whole = compile(tree, code.co_filename, "exec", code.co_flags & FUTURE, dont_inherit=True)
+    except (OSError, TypeError, SyntaxError, ValueError):
         return None
-    if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef):
+    place = (code.co_name, code.co_firstlineno)
+    if not any(_same(one, code) for one in _codes(whole) if (one.co_name, one.co_firstlineno) == place):
         return None
-    ast.increment_lineno(tree, function.__code__.co_firstlineno - 1)
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and (node.name, node.lineno) == place)
+    return next(found, None)
+
+
+def _compiled(definition: ast.FunctionDef, function) -> types.CodeType:
+    """Its code, with the free variables that `function` has; nothing is run."""
     outer = ast.parse(f"def outer({', '.join(function.__code__.co_freevars)}): pass")
-    outer.body[0].body = tree.body
-    # The file may have changed since it was imported.
-    return outer if _same(_compiled(outer, function), function.__code__) else None
+    outer.body[0].body = [definition]
+    flags = function.__code__.co_flags & FUTURE
+    code = compile(ast.fix_missing_locations(outer), function.__code__.co_filename, "exec", flags, dont_inherit=True)
+    return next(one for one in _codes(code) if one.co_name == definition.name)
 
 
-def _compiled(tree: ast.Module, function) -> types.CodeType:
-    flags = function.__code__.co_flags & _FUTURE
-    code = compile(tree, function.__code__.co_filename, "exec", flags, dont_inherit=True)
-    for _ in range(2):  # in the module, in `outer`
-        code = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)][-1]
-    return code
-
-
-_FUTURE = 0
-for _name in __import__("__future__").all_feature_names:
-    _FUTURE |= getattr(__import__("__future__"), _name).compiler_flag
+def _codes(code: types.CodeType):
+    """All that are in `code`, outer ones first."""
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            yield from _codes(constant)
 
 
 def _same(code: types.CodeType, other: types.CodeType) -> bool:
@@ -90,10 +98,11 @@ def _same(code: types.CodeType, other: types.CodeType) -> bool:
 
 
 def _unclear(definition: ast.FunctionDef, self_name: str) -> bool:
-    """Whether names may mean something else from one call to the next within an expression."""
+    """Whether names may mean something else within an expression, or outside of their class."""
     rebinding = (ast.NamedExpr, ast.Global, ast.Nonlocal, ast.Await)
     return any(
         isinstance(node, rebinding)
+        or (isinstance(node, ast.Attribute) and node.attr.startswith("__") and not node.attr.endswith("__"))
         or (isinstance(node, ast.Name) and node.id == self_name and not isinstance(node.ctx, ast.Load))
         for node in ast.walk(definition)
     )
