@@ -202,3 +202,8 @@ if paddle.__version__.startswith("2."):
 else:
     traced_whole = paddle.jit.marker.unified  # what Paddle's own generated functions carry
     _traces_operators = paddle.framework.in_dynamic_or_pir_mode
+    # `to_static` without full_graph rewrites the byte code of what is called, and crashes at some of it here.
+    from paddle.jit.sot.opcode_translator import skip_files
+
+    skip_files.skip_file_names.add(str(Path(__file__).parent) + os.sep)
+    skip_files.setup_skip_files()
