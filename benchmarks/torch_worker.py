@@ -10,13 +10,12 @@ from torch.nn import functional as F
 from workers import awake, serve, warmed_up
 
 RANKS = int(os.environ.get("WORLD_SIZE", "1"))
-BUILD = {"towernet": torch_networks.towernet, "alexnet": torch_networks.alexnet}
 
 
 @functools.cache
 def network_and_batch(network: str, size: int, batch: int, attention: str, mode: str):
     torch.manual_seed(0)
-    model = BUILD[network](16, attention == "simam")
+    model = torch_networks.BUILD[network](16, attention == "simam")
     images, labels = torch.randn(batch // RANKS, 3, size, size), torch.randint(0, 16, (batch // RANKS,))
     if mode == "channels_last":
         model, images = (value.to(memory_format=torch.channels_last) for value in (model, images))
