@@ -46,6 +46,14 @@ def _pairs() -> dict:
             lambda x, bias, weight: fused.max_pool(x, [3, 3], [2, 2], [1, 1]),
             lambda x, bias, weight: F.max_pool2d(x, 3, 2, 1),
         ),
+        "depthwise convolution": (
+            lambda x, bias, weight: fused.convolve(x, weight[:3, :1], [1, 1], [1, 1], groups=3),
+            lambda x, bias, weight: F.conv2d(x, weight[:3, :1], padding=1, groups=3),
+        ),
+        "depthwise convolution of stride 2": (
+            lambda x, bias, weight: fused.convolve(x[:, :, 1:, 1:], weight[:3, :1], [2, 2], [1, 1], groups=3),
+            lambda x, bias, weight: F.conv2d(x[:, :, 1:, 1:], weight[:3, :1], stride=2, padding=1, groups=3),
+        ),
     }
     if fused.has_gemm():
         pairs["convolution"] = (

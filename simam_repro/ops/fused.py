@@ -126,24 +126,28 @@ def fused_simam(x, e_lambda: float, bias=None, relu: bool = False):
     return _without_gradient_if_asked(_run(*operator, repr(float(e_lambda)), relu)[0])
 
 
-def convolves(x, weight, stride, padding) -> bool:
-    """Whether `convolve` takes these: as `runs_in_place`, and of one dtype and shapes that fit each other."""
-    if not (runs_in_place(x) and _has_gemm and x.dtype == weight.dtype and x.shape[1] == weight.shape[1]):
+def convolves(x, weight, stride, padding, groups: int = 1) -> bool:
+    """Whether `convolve` takes these: as `runs_in_place`, of one dtype and shapes that fit each other, dense or
+    depthwise.
+    """
+    if not (runs_in_place(x) and x.dtype == weight.dtype and x.shape[1] == weight.shape[1] * groups):
+        return False
+    if not (_has_gemm if groups == 1 else groups == x.shape[1] == weight.shape[0]):
         return False
     sides = list(zip(x.shape[2:], weight.shape[2:], padding))
     return all(length + 2 * pad >= kernel and pad >= 0 for length, kernel, pad in sides)
 
 
-def convolve(x, weight, stride, padding):
-    """The convolution of x [N, C, H, W] with weight [K, C, h, w], without bias.
+def convolve(x, weight, stride, padding, groups: int = 1):
+    """The convolution of x [N, C, H, W] with weight [K, C / groups, h, w], without bias.
 
     Args:
         x, weight: as `convolves` has it.
         stride, padding: two integers each, for height and width.
+        groups: 1, or C: depthwise, with K = C.
     """
-    return _without_gradient_if_asked(
-        _run("conv_fused", x, weight, list(stride), list(padding), not x.stop_gradient)[0]
-    )  # fmt: skip
+    operator = "conv_fused" if groups == 1 else "depthwise_fused"
+    return _without_gradient_if_asked(_run(operator, x, weight, list(stride), list(padding), not x.stop_gradient)[0])
 
 
 def runs_in_place(x) -> bool:

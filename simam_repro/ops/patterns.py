@@ -35,9 +35,9 @@ def _convolved(layer, x):
     """The output without the bias."""
     stride, padding, dilation, groups = layer._stride, layer._padding, layer._dilation, layer._groups
     pads = [padding] * 2 if isinstance(padding, int) else padding
-    simple = groups == 1 and list(dilation) == [1, 1] and len(pads) == 2 and all(isinstance(pad, int) for pad in pads)
-    if simple and fused.convolves(x, layer.weight, stride, pads):
-        return fused.convolve(x, layer.weight, stride, pads)
+    simple = list(dilation) == [1, 1] and len(pads) == 2 and all(isinstance(pad, int) for pad in pads)
+    if simple and fused.convolves(x, layer.weight, stride, pads, groups):
+        return fused.convolve(x, layer.weight, stride, pads, groups)
     return F.conv2d(x, layer.weight, None, stride, padding, dilation, groups)
 
 

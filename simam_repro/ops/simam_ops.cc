@@ -1,5 +1,5 @@
 // The operators as Paddle registers them, with backward and double backward: SimAM, bias (both with a ReLU on request),
-// convolution and max-pooling.
+// convolution, depthwise convolution and max-pooling.
 
 #include <algorithm>
 #include <cstdint>
@@ -368,3 +368,5 @@ PD_BUILD_DOUBLE_GRAD_OP(max_pool_fused)
     .Attrs({"size: std::vector<int>", "kernel: std::vector<int>", "stride: std::vector<int>",
             "padding: std::vector<int>"})
     .SetKernelFn(PD_KERNEL(pool_backward_again));
+
+#include "depthwise_ops.h"
