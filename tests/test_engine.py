@@ -54,6 +54,12 @@ def test_engine_without_attention_and_with_the_plain_layer():
             assert_same_logits(InferenceEngine(plain, SIZE)(images), plain(images))
 
 
+def test_engine_runs_shortcuts_that_add_channels():
+    network, images = trained_like("resnet20"), paddle.randn([2, 3, SIZE, SIZE])
+    with paddle.no_grad():
+        assert_same_logits(InferenceEngine(network, SIZE)(images), network(images))
+
+
 def test_engine_leaves_the_network_as_it_was(network):
     images = paddle.randn([2, 3, SIZE, SIZE])
     with paddle.no_grad():

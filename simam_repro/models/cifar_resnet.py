@@ -9,7 +9,6 @@ attention behind conv2 and before its BatchNorm included.
 
 import paddle
 from paddle import nn
-from paddle.nn import functional as F
 
 from simam_repro.models.backbone import Backbone, Place, Sites
 
@@ -28,7 +27,8 @@ class Shortcut(nn.Layer):
             x = x[:, :, :: self.stride, :: self.stride]
         if not self.new:
             return x
-        return F.pad(x, [0, 0, 0, self.new, 0, 0, 0, 0])
+        # Not F.pad: in the inference engine oneDNN's padding of channels writes behind its output (Paddle 3.3).
+        return paddle.concat([x, paddle.zeros_like(x[:, : self.new])], axis=1)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2D:
