@@ -6,7 +6,7 @@ median (percentiles of 10,000 bootstrap samples of the turns).
 
 import numpy as np
 from scipy.stats import bootstrap
-from training import NETWORKS, OFF, ON
+from training import OFF, ON, ORIGINALS
 from workers import groups, median
 
 # A turn of TowerNet takes several times as long as one of AlexNet, and several turns as many say as much.
@@ -17,7 +17,7 @@ WHAT = {"train": "training", "infer": "inference", "engine": "inference engine"}
 def measure(repeats: int) -> dict:
     rows = []
     with groups(paddle={"program": "paddle_worker.py"}) as made:
-        for title, network in NETWORKS.items():
+        for title, network in ORIGINALS.items():
             for what, words in WHAT.items():
                 case = {"what": what, **network, "steps": 1}
                 rows.append(

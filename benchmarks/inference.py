@@ -6,7 +6,7 @@ The images are in memory, the logits come back as numpy.
 import json
 import sys
 
-from training import NETWORKS, OFF, ON
+from training import OFF, ON, ORIGINALS
 from workers import spread, torch_python, turns
 
 SIDES = {
@@ -22,7 +22,7 @@ def measure(repeats: int) -> dict:
         makers["torch"] = {"program": "torch_worker.py", "python": torch_python()}
     cases = {
         f"{title}, {words}": {**network, **attention}
-        for title, network in NETWORKS.items()
+        for title, network in ORIGINALS.items()
         for words, attention in (("SimAM", ON), ("without SimAM", OFF))
     }
     speeds = {title: {name: [] for name, (group, *_) in SIDES.items() if group in makers} for title in cases}

@@ -1,6 +1,6 @@
 """Peak memory of a training process: what SimAM adds, and what the allocator settings cost."""
 
-from training import NETWORKS, OFF, ON
+from training import OFF, ON, ORIGINALS
 from workers import groups, spread
 
 SETTINGS = {"with the allocator settings": {}, "without": {"GLIBC_TUNABLES": ""}}
@@ -16,7 +16,7 @@ RATIOS = {
 def measure(repeats: int) -> dict:
     """Every peak is a process of its own, whose addresses differ by chance, and with them the gaps in its heap."""
     rows = []
-    for title, network in NETWORKS.items():
+    for title, network in ORIGINALS.items():
         peaks = {f"{switch}, {name}": [] for name in SETTINGS for switch in SWITCHES}
         for _ in range(repeats):
             for name, environment in SETTINGS.items():

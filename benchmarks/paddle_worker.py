@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from workers import awake, serve, warmed_up  # noqa: E402
+from ablation import switched_off  # noqa: E402
+from workers import WARM_UP_CALLS, awake, serve, warmed_up  # noqa: E402
 
 from simam_repro.cli.process import prepare_process  # noqa: E402
 
@@ -31,7 +32,8 @@ RANKS = join_ranks()
 
 
 @functools.cache
-def network_and_batch(network: str, size: int, batch: int, attention: str, fused: bool):
+def network_and_batch(network: str, size: int, batch: int, attention: str, fused: bool, exchange: str):
+    """`exchange`: whose network it is, since each way of averaging gradients needs one of its own."""
     paddle.seed(0)
     config = {"name": "bench", "model": {"backbone": network, "attention": attention, "fused": fused}}
     model = build_model(build_experiment(config).model, 16, size)
@@ -39,22 +41,22 @@ def network_and_batch(network: str, size: int, batch: int, attention: str, fused
 
 
 @functools.cache
-def trainer(*key):
+def trainer(warm_up, *key):
     network, images, labels = network_and_batch(*key)
     model = paddle.Model(network)
     momentum = paddle.optimizer.Momentum(0.01, 0.9, parameters=network.parameters(), weight_decay=1e-4)
     model.prepare(momentum, Objective(0.1), EpochMeans())
-    if RANKS.size > 1:
+    if RANKS.size > 1 and key[-1] == "memory":
         average_through_memory(model, RANKS)
 
     def step():
         return model.train_batch([images], [labels])
 
-    return warmed_up(step)
+    return warmed_up(step, warm_up)
 
 
 @functools.cache
-def predictor(*key):
+def predictor(warm_up, *key):
     network, images, _ = network_and_batch(*key)
 
     def predict():
@@ -62,14 +64,14 @@ def predictor(*key):
         with paddle.no_grad():
             return network(images).numpy()
 
-    return warmed_up(predict)
+    return warmed_up(predict, warm_up)
 
 
 @functools.cache
-def engine(*key):
+def engine(warm_up, *key):
     network, images, _ = network_and_batch(*key)
     predictor = InferenceEngine(network, images.shape[2])
-    return warmed_up(lambda: predictor(images).numpy())
+    return warmed_up(lambda: predictor(images).numpy(), warm_up)
 
 
 @functools.cache
@@ -93,15 +95,27 @@ def clones(shape):
 
 
 def run(what: str, steps: int, network="", size=0, batch=0, attention="none", fused=True, shape=(), implementation="",
-        length=1):  # fmt: skip
-    """Seconds for `steps` repetitions, after warming up."""
+        length=1, warm_up=WARM_UP_CALLS, exchange="memory", without=None):  # fmt: skip
+    """Seconds for `steps` repetitions, after warming up.
+
+    Args:
+        exchange: how several processes average gradients: "memory", or "gloo", DataParallel's own.
+        without: an operator to switch off meanwhile; see ablation.py.
+    """
+    with switched_off(without):
+        return _run(
+            what, steps, (warm_up, network, size, batch, attention, fused, exchange), shape, implementation, length
+        )
+
+
+def _run(what: str, steps: int, key: tuple, shape, implementation: str, length: int) -> dict:
     if what == "op":
         shape = tuple(shape)
         work = functools.partial(clones, shape) if implementation == "clones" else functools.partial(
             chain, shape, implementation, length)  # fmt: skip
         awake(work)
     else:
-        work = {"train": trainer, "infer": predictor, "engine": engine}[what](network, size, batch, attention, fused)
+        work = {"train": trainer, "infer": predictor, "engine": engine}[what](*key)
         work()  # as `awake`; processes that work together must agree on the number of calls
     began = time.perf_counter()
     for _ in range(steps):

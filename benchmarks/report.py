@@ -27,9 +27,13 @@ def write_report(results: Path, page: Path) -> None:
 def _measured_on(result: dict) -> str:
     about = result["environment"]
     torch = f", PyTorch {about['torch']}" if "torch" in about else ""
-    processors = f"{about['cpu_count']} processors ({about['cpu']})"
-    turns, commit = result["repeats"], about["git_commit"][:7]
-    return f"Paddle {about['paddle']}{torch}, {processors}, {turns} turns, commit {commit}."
+    extensions = f", {about['vector_extensions']}" if about.get("vector_extensions") else ""
+    processors = f"{about['cpu_count']} processors ({about['cpu']}{extensions})"
+    rows = [row for row in result["rows"] if "git_commit" in row] or [{**result, **about}]
+    turns = " or ".join(map(str, sorted({row["repeats"] for row in rows})))
+    commits = list(dict.fromkeys(row["git_commit"][:7] for row in rows))
+    commit = f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}"
+    return f"Paddle {about['paddle']}{torch}, {processors}, {turns} turns, {commit}."
 
 
 def _number(value: float) -> str:
@@ -60,19 +64,74 @@ def _operator(result: dict) -> str:
     )
 
 
+# Head of a column: the side that is in it.
+TRAINING = {
+    "this project": "this project", "PyTorch eager": "PyTorch eager", "channels-last": "PyTorch channels-last",
+    "compiled": "PyTorch compiled",
+}  # fmt: skip
+INFERENCE = {"this project": "this project", "its engine": "this project's engine", **TRAINING}
+SLOW = {"Paddle as it comes": "Paddle as it comes", "this project without its operators":
+        "this project without its operators", "this project": "this project"}  # fmt: skip
+
+
 def _training(result: dict) -> str:
-    cases = [row["case"] for row in result["rows"]]
-    sides = list(result["rows"][0]["images_per_s"])
-    rows = [
-        [side, *(_spread(row["images_per_s"][side]) if side in row["images_per_s"] else "" for row in result["rows"])]
-        for side in sides
+    rows = result["rows"]
+    slow = [row for row in rows if "Paddle as it comes" in row["images_per_s"]]
+    parts = [
+        "The last column: this project's fastest side over PyTorch's fastest, the median of the turns' ratios with the "
+        "lowest and the highest. Training and inference take turns in the same processes, and the sides one after the "
+        "other within a turn. The processes start anew each second turn: the same work takes one process longer than "
+        "another, up to half as long again with TowerNet. That of compiled PyTorch stays, since compiling takes "
+        "longer than all the turns.",
+        "### Training, images/s",
+        _speeds([row for row in rows if row["what"] == "training"], TRAINING),
+        "### Inference, images/s",
+        _speeds([row for row in rows if row["what"] == "inference"], INFERENCE),
     ]
-    return (
-        table(["images/s", *cases], rows)
-        + "\n\nThe processes of every side of several turns start anew each second turn: the same work takes one "
-        "process longer than another, up to half as long again with TowerNet. What SimAM costs is measured below, with "
-        "and without it in one process, in turns."
+    if slow:
+        head = ["images/s", *SLOW]
+        lines = [[row["case"], *(_side(row, side) for side in SLOW.values())] for row in slow]
+        parts += ["### Without compiled operators, and without this project's settings", table(head, lines)]
+    return "\n\n".join(parts) + (
+        "\n\nWhat SimAM costs is measured below, with and without it in one process, in turns."
     )
+
+
+def _speeds(rows: list[dict], sides: dict[str, str]) -> str:
+    lines = [
+        [f"{row['network']} {row['switch']}, {row['size']} px, batch {row['batch']}",
+         *(_side(row, side) for side in sides.values()), _spread(row["ratio"]) if "ratio" in row else ""]
+        for row in rows
+    ]  # fmt: skip
+    return table(["", *sides, "this project / PyTorch"], lines)
+
+
+def _side(row: dict, side: str) -> str:
+    return _spread(row["images_per_s"][side]) if side in row["images_per_s"] else ""
+
+
+def _ablation(result: dict) -> str:
+    rows, lines = result["rows"], result["lines"]
+    operators = list(dict.fromkeys(operator for row in rows for operator in row["without"]))
+    cells = [
+        [operator, *(_spread(row["without"][operator]) if operator in row["without"] else "" for row in rows),
+         *_lines(lines.get(operator, {}))]
+        for operator in operators
+    ]  # fmt: skip
+    cells += [[other, *([""] * len(rows)), *_lines(count)] for other, count in lines.items() if other not in operators]
+    cells.append(["images/s with all operators", *(_spread(row["images_per_s"]) for row in rows), "", ""])
+    return (
+        table(["switched off", *(row["case"] for row in rows), *LANGUAGES], cells)
+        + "\n\nSpeed without the operator / speed with all of them: Paddle's own layers compute in its place. Below 1 "
+        "the operator is worth having. Last, its lines of code, without comments and blank lines."
+    )
+
+
+LANGUAGES = ("C++", "Python")
+
+
+def _lines(count: dict[str, int]) -> list[str]:
+    return [str(count.get(language, 0)) for language in LANGUAGES]
 
 
 def _cost(result: dict) -> str:
@@ -107,8 +166,11 @@ def _plain(result: dict) -> str:
 SECTIONS = {
     "simam_operator": _operator,
     "training": _training,
+    "training_avx2": _training,
+    "ablation": _ablation,
     "cost": _cost,
     "memory": _memory,
+    "exchange": _plain,
     "processes": _plain,
     "loaders": _plain,
     "inference": _plain,

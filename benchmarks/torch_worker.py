@@ -7,7 +7,7 @@ import time
 import torch
 import torch_networks
 from torch.nn import functional as F
-from workers import awake, serve, warmed_up
+from workers import WARM_UP_CALLS, awake, serve, warmed_up
 
 RANKS = int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -27,7 +27,7 @@ def network_and_batch(network: str, size: int, batch: int, attention: str, mode:
 
 
 @functools.cache
-def trainer(*key):
+def trainer(warm_up, *key):
     model, images, labels = network_and_batch(*key)
     momentum = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
 
@@ -42,11 +42,11 @@ def trainer(*key):
         with torch.no_grad():
             return loss.item(), F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).sum().item()
 
-    return warmed_up(step)
+    return warmed_up(step, warm_up)
 
 
 @functools.cache
-def predictor(*key):
+def predictor(warm_up, *key):
     model, images, _ = network_and_batch(*key)
 
     def predict():
@@ -54,7 +54,7 @@ def predictor(*key):
         with torch.no_grad():
             return model(images).numpy()
 
-    return warmed_up(predict)
+    return warmed_up(predict, warm_up)
 
 
 @functools.cache
@@ -86,14 +86,15 @@ def clones(shape):
         return x.clone(), gradient.clone(), x.clone()
 
 
-def run(what, steps, mode="eager", network="", size=0, batch=0, attention="none", shape=(), length=1):
+def run(what, steps, mode="eager", network="", size=0, batch=0, attention="none", shape=(), length=1,
+        warm_up=WARM_UP_CALLS):  # fmt: skip
     """Seconds for `steps` repetitions, after warming up."""
     if what == "op":
         shape = tuple(shape)
         work = functools.partial(clones, shape) if mode == "clones" else functools.partial(chain, shape, mode, length)
         awake(work)
     else:
-        work = {"train": trainer, "infer": predictor}[what](network, size, batch, attention, mode)
+        work = {"train": trainer, "infer": predictor}[what](warm_up, network, size, batch, attention, mode)
         work()  # as `awake`; processes that work together must agree on the number of calls
     began = time.perf_counter()
     for _ in range(steps):

@@ -14,6 +14,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TURNS_OF_A_PROCESS = 2
+# Where this is set, every worker gets what turns its libraries down to AVX2.
+AVX2_SWITCH = "BENCH_AVX2"
+AVX2 = {
+    "MKL_DEBUG_CPU_TYPE": "5", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "SIMAM_REPRO_MARCH": "haswell",
+    "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2",
+}  # fmt: skip
 WARM_UP_CALLS = 8
 # When another group is next: MKL's idle threads keep a processor busy for 0.2 s, which would be that one's.
 PAUSE_S = 0.3
@@ -29,6 +35,15 @@ def torch_python() -> str | None:
     return os.environ.get("BENCH_TORCH_PYTHON") or None
 
 
+def vector_extensions() -> str | None:
+    """The widest that the workers use: "AVX-512", "AVX2" (and whether it was turned down), or None."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+    found = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else None
+    return f"AVX2 ({found} turned off)" if found == "AVX-512" and os.environ.get(AVX2_SWITCH) else found
+
+
 class Group:
     """`processes` workers that do a case together, data-parallel where there are several."""
 
@@ -36,6 +51,7 @@ class Group:
 
     def __init__(self, program: str, *, python: str = sys.executable, processes: int = 1, environment=None):
         clean = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        clean |= AVX2 if os.environ.get(AVX2_SWITCH) else {}
         ports = [_free_port() for _ in range(processes)]
         endpoints = [f"127.0.0.1:{port}" for port in ports]
         self._workers = []
@@ -109,9 +125,9 @@ def turns(repeats: int, **makers):
                 yield turn, made
 
 
-def warmed_up(work):
+def warmed_up(work, calls: int = WARM_UP_CALLS):
     """`work`, after as many calls as a process's memory takes to grow to what it needs (five or six)."""
-    for _ in range(WARM_UP_CALLS):
+    for _ in range(calls):
         work()
     return work
 

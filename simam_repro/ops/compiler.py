@@ -6,7 +6,9 @@ import sys
 import warnings
 
 NAME = "simam_ops"
-FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
+# SIMAM_REPRO_MARCH: another processor than this one, such as "haswell" to measure what one without AVX-512 would do.
+MARCH = os.environ.get("SIMAM_REPRO_MARCH") or "native"
+FLAGS = ["-O3", f"-march={MARCH}", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
 LINKER_FLAGS = []
 if os.environ.get("SIMAM_REPRO_SANITIZE"):  # make sanitize
     # Paddle's wheel says nothing of the types that `vptr` wants to see.
