@@ -22,6 +22,7 @@ from paddle.nn import functional as F
 from simam_repro.ops.fused import traced_whole
 
 RELU = (nn.ReLU.forward, F.relu)
+RELU6 = (nn.ReLU6.forward, F.relu6)
 
 
 class Step(NamedTuple):

@@ -186,6 +186,33 @@ def max_pool(x, kernel, stride, padding):
     return _without_gradient_if_asked(_run("max_pool_fused", x, *sizes)[0])
 
 
+CEILING = {"none": -1.0, "relu": float("inf"), "relu6": 6.0}  # of an activation; as norm_ops.h has it
+
+
+def normalises(x, layer) -> bool:
+    """Whether `batch_norm` takes these: x as `runs_in_place`, a layer of x's dtype with scale and shift."""
+    tensors = (layer.weight, layer.bias, layer._mean, layer._variance)
+    if not runs_in_place(x) or any(tensor is None or tensor.dtype != x.dtype for tensor in tensors):
+        return False
+    return layer._data_format == "NCHW" and x.shape[1] == layer._mean.shape[0]
+
+
+def batch_norm(x, layer, activation: str = "none", residual=None):
+    """activation(layer(x) + residual); in training the layer's running statistics are updated as it does it itself.
+
+    Args:
+        x: tensor [N, C, H, W], as `normalises` has it.
+        layer: paddle.nn.BatchNorm2D.
+        activation: a key of CEILING.
+        residual: None, or a tensor of x's shape and dtype.
+    """
+    given = not layer.training if layer._use_global_stats is None else layer._use_global_stats
+    tensors = (x, layer.weight, layer.bias, layer._mean, layer._variance)
+    operator = ("norm_fused", *tensors) if residual is None else ("norm_sum_fused", *tensors, residual)
+    attributes = (given, float(layer._momentum), float(layer._epsilon), CEILING[activation])
+    return _without_gradient_if_asked(_run(*operator, *attributes)[0])
+
+
 def _without_gradient_if_asked(output):
     if paddle.in_dynamic_mode() and not paddle.is_grad_enabled():
         output.stop_gradient = True  # which Paddle forgets for operators that it did not bring

@@ -1,10 +1,10 @@
-"""Convolution with its bias, attention that can join it, and ReLU; pooling."""
+"""Convolution with its bias, attention that can join it, and ReLU; batch normalisation with ReLU or ReLU6; pooling."""
 
 from paddle import nn
 from paddle.nn import functional as F
 
 from simam_repro.ops import fused
-from simam_repro.ops.chain import RELU, Step, computes, pattern
+from simam_repro.ops.chain import RELU, RELU6, Step, computes, pattern
 
 
 @pattern(nn.Conv2D.forward)
@@ -39,6 +39,16 @@ def _convolved(layer, x):
     if simple and fused.convolves(x, layer.weight, stride, pads, groups):
         return fused.convolve(x, layer.weight, stride, pads, groups)
     return F.conv2d(x, layer.weight, None, stride, padding, dilation, groups)
+
+
+@pattern(nn.BatchNorm2D.forward)
+def batch_norm(steps: list[Step], x):
+    """norm [, ReLU or ReLU6]."""
+    layer = steps[0].layer
+    if not fused.normalises(x, layer):
+        return None
+    activation = "relu" if computes(steps, 1, *RELU) else "relu6" if computes(steps, 1, *RELU6) else "none"
+    return fused.batch_norm(x, layer, activation), 1 + (activation != "none")
 
 
 @pattern(nn.MaxPool2D.forward)

@@ -370,3 +370,4 @@ PD_BUILD_DOUBLE_GRAD_OP(max_pool_fused)
     .SetKernelFn(PD_KERNEL(pool_backward_again));
 
 #include "depthwise_ops.h"
+#include "norm_ops.h"
