@@ -20,11 +20,11 @@ class Shortcut(nn.Layer):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
-        self.new, self.stride = out_channels - in_channels, stride
+        self.new = out_channels - in_channels
+        self.subsample = nn.MaxPool2D(1, stride) if stride > 1 else nn.Identity()
 
     def forward(self, x):
-        if self.stride > 1:
-            x = x[:, :, :: self.stride, :: self.stride]
+        x = self.subsample(x)
         if not self.new:
             return x
         # Not F.pad: in the inference engine oneDNN's padding of channels writes behind its output (Paddle 3.3).
