@@ -71,10 +71,10 @@ bool is_direct(const Geometry& g) {
 
 // Where things are in the strip of a chunk.
 template <typename T>
-struct Strip {
+struct StripLayout {
   static constexpr std::int64_t SLACK = (RUN + 1) * Native<T>::width;  // what a run may read or write behind the end
 
-  Strip(const Geometry& g, const Tiling& tiling)
+  StripLayout(const Geometry& g, const Tiling& tiling)
       : pitch(g.width + g.pad_w),
         image_rows(tiling.images > 1 ? g.height + g.pad_h : 0),
         most_rows((tiling.images - 1) * image_rows + tiling.rows),
@@ -159,7 +159,7 @@ template <typename T>
 void convolve_direct(const T* x, const T* weight, T* y, std::int64_t batch, const Geometry& g, int threads) {
   const std::vector<T> packed = in_channel_blocks(weight, g);
   const Tiling tiling(batch, g, STRIP_PIXELS);
-  const Strip<T> strip(g, tiling);
+  const StripLayout<T> strip(g, tiling);
 #pragma omp parallel num_threads(threads)
   {
     Aligned<T> in(g.channels * strip.in_size), out(CHANNEL_BLOCK * strip.out_size);
@@ -211,7 +211,7 @@ inline void direct_weight_row(const T* grads, std::int64_t out_size, const T* x,
 // Adds a chunk's part to sums. `in`, `out`: strips of the thread's own; `out` is zero where there is no pixel.
 template <typename T>
 void direct_weight(const T* x, const T* grad_output, T* sums, const Geometry& g, const Chunk<T>& chunk,
-                   const Strip<T>& strip, T* in, T* out) {
+                   const StripLayout<T>& strip, T* in, T* out) {
   const std::int64_t length = strip.length(chunk), stride = g.patch_size() * Native<T>::width;
   strip.load_input(x, g, chunk, in);
   for (std::int64_t first = 0; first < g.out_channels; first += CHANNEL_BLOCK) {
@@ -231,7 +231,7 @@ void backward_weight_direct(const T* x, const T* grad_output, T* grad_weight, st
                             int threads) {
   constexpr int LANES = Native<T>::width;
   const Tiling tiling(batch, g, STRIP_PIXELS);
-  const Strip<T> strip(g, tiling);
+  const StripLayout<T> strip(g, tiling);
   const std::int64_t blocks = (g.out_channels + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK, size = g.out_channels * g.patch_size();
   const std::int64_t each = blocks * CHANNEL_BLOCK * g.patch_size() * LANES;
   Aligned<T> sums(threads * each);
