@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Callable, NamedTuple
 from unittest import mock
 
@@ -14,48 +15,68 @@ from training import NETWORKS, ON, PADDLE
 from workers import groups, spread
 
 OPS = Path(__file__).resolve().parents[1] / "simam_repro" / "ops"
-MEASUREMENT_S = 1.0
+MEASUREMENT_S = 0.8
 SHARED = "shared by all: loading, building, checks, chains"
 
 
-def never(*_, **__) -> bool:
-    return False
+# What takes the place of a function of simam_repro.ops, made from the function.
+def never(_) -> Callable:
+    return lambda *_, **__: False
 
 
-def plain_bias(x, bias, relu: bool = False):
-    from paddle.nn import functional as F
+def not_dense(convolves) -> Callable:
+    def only_depthwise(x, weight, stride, padding, groups: int = 1):
+        return groups > 1 and convolves(x, weight, stride, padding, groups)
 
-    y = x + bias.reshape([1, -1, 1, 1])
-    return F.relu(y) if relu else y
+    return only_depthwise
+
+
+def not_depthwise(convolves) -> Callable:
+    def only_dense(x, weight, stride, padding, groups: int = 1):
+        return groups == 1 and convolves(x, weight, stride, padding, groups)
+
+    return only_dense
+
+
+def by_paddle(_) -> Callable:
+    def add_bias(x, bias, relu: bool = False):
+        from paddle.nn import functional as F
+
+        y = x + bias.reshape([1, -1, 1, 1])
+        return F.relu(y) if relu else y
+
+    return add_bias
 
 
 class Operator(NamedTuple):
     """One to switch off.
 
     Attributes:
-        off: what takes the place of which name, below simam_repro.ops: `never` that of a predicate which asks whether
-            the operator can take a tensor.
-        code: what is in the names of its functions, as a regular expression.
+        off: what takes the place of which name, below simam_repro.ops; most are predicates that ask whether the
+            operator can take a tensor.
+        files: a regular expression for the files that are the operator's alone.
+        names: one for its functions in the others. Both are searched for; what several match is the first one's.
     """
 
     off: dict[str, Callable]
-    code: str
+    names: str
+    files: str = "$^"
 
 
-# A name that several patterns match is the first one's.
 OPERATORS = {
+    "batch norm with activation": Operator({"fused.normalises": never}, "norm", r"^norm"),
     "SimAM": Operator(
         {"usable": never}, r"^simam(?!_set)|^fused_simam|^(weigh|forward|backward|sigmoid_weight|\w+_block)$"
     ),
     "bias and ReLU epilogue": Operator(
         # With its bias and ReLU SimAM is one operator: then they are Paddle's, too.
-        {"fused.add_bias_in_place": plain_bias, "patterns._joins": never},
+        {"fused.add_bias_in_place": by_paddle, "patterns._joins": never},
         r"^bias|bias$|^add_(bias|in_place)|^epilogue$|^Epilogue$|^sum_channels$|^_joins$",
     ),
-    "max-pooling": Operator({"fused.pools": never}, r"pool|^window$|^Tap$|^store_row$"),
-    "convolution": Operator({"fused.convolves": never}, r"conv|^(Gemm|gemm)$"),
+    "max-pooling": Operator({"fused.pools": never}, r"pool|^window$", r"^pool"),
+    "depthwise convolution": Operator({"fused.convolves": not_depthwise}, "depthwise", r"^(depthwise|strips)"),
+    "convolution": Operator({"fused.convolves": not_dense}, "conv", r"^(conv|direct|im2col)"),
 }
-WHOLE_FILES = {"convolution.h": "convolution", "pooling.h": "max-pooling"}
 
 
 @contextmanager
@@ -63,7 +84,8 @@ def switched_off(operator: str | None):
     """Within it Paddle's own layers compute what `operator` does; None: nothing changes."""
     with ExitStack() as stack:
         for name, instead in OPERATORS[operator].off.items() if operator else ():
-            stack.enter_context(mock.patch(f"simam_repro.ops.{name}", instead))
+            target = f"simam_repro.ops.{name}"
+            stack.enter_context(mock.patch(target, instead(resolve_name(target))))
         yield
 
 
@@ -101,7 +123,7 @@ def lines_of_code(folder: Path = OPS) -> dict[str, dict[str, int]]:
         if path.suffix in (".h", ".cc", ".py"):
             language = "Python" if path.suffix == ".py" else "C++"
             for name, lines in _definitions(path.read_text(encoding="utf-8")):
-                counts[WHOLE_FILES.get(path.name) or _operator(name)][language] += lines
+                counts[_operator(path.name, name)][language] += lines
     return {operator: dict(count) for operator, count in counts.items()}
 
 
@@ -110,8 +132,10 @@ NAME = re.compile(
 )
 
 
-def _operator(name: str) -> str:
-    return next((title for title, operator in OPERATORS.items() if re.search(operator.code, name)), SHARED)
+def _operator(file: str, name: str) -> str:
+    by_file = (title for title, operator in OPERATORS.items() if re.search(operator.files, file))
+    by_name = (title for title, operator in OPERATORS.items() if re.search(operator.names, name))
+    return next(by_file, None) or next(by_name, SHARED)
 
 
 def _definitions(text: str):
