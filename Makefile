@@ -213,7 +213,7 @@ visualdl: $(READY)  ## serve the curves of runs/ (RUNS=folder, PORT=8040)
 gpu-check: $(READY)  ## check everything on a GPU, and write a page with versions and figures to send back
 	$(PY) scripts/gpu_check.py $(ARGS)
 
-bench: $(READY)  ## measure speed and memory, with PyTorch beside it if BENCH_TORCH_PYTHON names one (45 minutes)
+bench: $(READY)  ## measure speed and memory, with PyTorch beside it if BENCH_TORCH_PYTHON names one (over an hour)
 	$(PY) benchmarks/bench.py $(ARGS)
 
 lock: $(READY)  ## resolve the lock files anew (needs the network)
