@@ -9,9 +9,9 @@ HEAD = """# Benchmarks
 PyTorch is beside it when `BENCH_TORCH_PYTHON` names a Python that has torch:
 `BENCH_TORCH_PYTHON=~/torch/bin/python make bench`.
 A figure is the median of several turns, with the lowest and the highest in brackets. Beside the processor stand the
-vector extensions that were used, since speeds depend on them. `make bench ARGS="--avx2"` measures training and inference
-with every library turned down to AVX2, on a processor that has AVX-512; `ARGS="--only training --networks VGG19"` some
-networks only, and keeps the results of the others.
+vector extensions that were used, since speeds depend on them. `make bench ARGS="--avx2"` measures training and
+inference with every library turned down to AVX2, on a processor that has AVX-512;
+`ARGS="--only training --networks VGG19"` some networks only, and keeps the results of the others.
 """
 FIGURE = "results/simam_map_size.png"
 
