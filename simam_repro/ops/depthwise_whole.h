@@ -1,5 +1,5 @@
-// One plane of a depthwise convolution as in depthwise_3x3.h whose output is a single vector, SIDE x SIDE: 4x4 of floats
-// with AVX-512. What each tap reads is a shuffle of the plane.
+// One plane of a depthwise convolution as in depthwise_3x3.h, the output of which is a single vector, SIDE x SIDE: 4x4
+// of floats with AVX-512. What each tap reads is a shuffle of the plane.
 
 #pragma once
 
@@ -70,7 +70,8 @@ inline ALWAYS_INLINE void add_grad_weight_whole(const T* x, const T* grad_output
 
 // grad_input of stride 2, as `convolve_back_by_2`.
 template <int SIDE, typename T>
-inline ALWAYS_INLINE void convolve_back_whole_by_2(const T* grad_output, const Strip<T, SIDE * SIDE>* w, T* grad_input) {
+inline ALWAYS_INLINE void convolve_back_whole_by_2(const T* grad_output, const Strip<T, SIDE * SIDE>* w,
+                                                   T* grad_input) {
   constexpr int LANES = SIDE * SIDE;
   using Map = Strip<T, LANES>;
   const Map a = load_strip<LANES>(grad_output), b = moved<SIDE, 0, -1, T>(a);
