@@ -39,7 +39,7 @@ def assert_same(ours, theirs, close) -> None:
         np.testing.assert_allclose(mine, reference, rtol=close, atol=close * scale)
 
 
-def check(plain, x, close=1e-12):
+def check(plain, x, close=1e-10):
     """`plain` and its fused copy agree, training and not. Returns the fused one."""
     plain, x = plain.to(dtype="float64"), x.astype("float64")
     fused = ops.fuse(copy.deepcopy(plain))

@@ -40,6 +40,16 @@ class Step(NamedTuple):
     layer: nn.Layer | None = None
 
 
+class Plus:
+    """The step of a sum: its other term is computed when the step is reached."""
+
+    def __init__(self, term: Callable, first: bool):
+        self.term, self.first = term, first
+
+    def __call__(self, x):
+        return self.term() + x if self.first else x + self.term()
+
+
 _patterns: dict[Any, list[Callable]] = defaultdict(list)
 
 
@@ -74,12 +84,15 @@ def _advance(steps: list[Step], x):
         if (done := function(steps, x)) is not None:
             return done
     # What is traced is converted for it, as Paddle does where it meets the call itself.
-    call = steps[0].call if paddle.in_dynamic_mode() else Call(steps[0].call)
-    return call(x), 1
+    call = steps[0].call
+    converted = paddle.in_dynamic_mode() or isinstance(call, Plus)  # whose term is a chain, or no call
+    return (call if converted else Call(call))(x), 1
 
 
 def _steps(call) -> list[Step]:
     """A layer is one step; attention that a hook applies is one of its own, and so is each layer of a Sequential."""
+    if isinstance(call, Plus):
+        return [Step(call, Plus)]
     if not isinstance(call, nn.Layer):
         return [Step(call, call if hasattr(call, "__name__") else None)]
     before, after = call._forward_pre_hooks, call._forward_post_hooks

@@ -13,9 +13,9 @@ import functools
 from paddle import nn
 
 from simam_repro.ops import patterns  # noqa: F401
-from simam_repro.ops.chain import chain, plain_class
+from simam_repro.ops.chain import Plus, chain, plain_class
 from simam_repro.ops.fused import traced_whole
-from simam_repro.ops.rewrite import CHAIN, with_chains
+from simam_repro.ops.rewrite import CHAIN, PLUS, with_chains
 
 
 def fuse(network: nn.Layer) -> nn.Layer:
@@ -45,7 +45,8 @@ def _fused_class(cls: type) -> type | None:
     if forward is None:
         return None
     names = {name: getattr(cls, name) for name in ("__doc__", "__module__", "__qualname__")}
-    return type(cls.__name__, (cls,), {**names, "forward": forward, CHAIN: staticmethod(chain), "plain_class": cls})
+    own = {"forward": forward, CHAIN: staticmethod(chain), PLUS: Plus, "plain_class": cls}
+    return type(cls.__name__, (cls,), {**names, **own})
 
 
 @traced_whole

@@ -213,6 +213,17 @@ def batch_norm(x, layer, activation: str = "none", residual=None):
     return _without_gradient_if_asked(_run(*operator, *attributes)[0])
 
 
+def adds(x, y) -> bool:
+    """Whether y can be added within an operator that takes x: it has the same shape, dtype and place."""
+    same = isinstance(y, paddle.Tensor) and y.dtype == x.dtype and y.shape == x.shape
+    return same and runs_in_place(y) and not isinstance(y, paddle.base.framework.EagerParamBase)
+
+
+def sum_relu(x, y):
+    """max(x + y, 0) of two tensors [N, C, H, W], as `adds` has them."""
+    return _without_gradient_if_asked(_run("sum_relu_fused", x, y)[0])
+
+
 def _without_gradient_if_asked(output):
     if paddle.in_dynamic_mode() and not paddle.is_grad_enabled():
         output.stop_gradient = True  # which Paddle forgets for operators that it did not bring

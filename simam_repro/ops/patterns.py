@@ -4,7 +4,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from simam_repro.ops import fused
-from simam_repro.ops.chain import RELU, RELU6, Step, computes, pattern
+from simam_repro.ops.chain import RELU, RELU6, Plus, Step, computes, pattern
 
 
 @pattern(nn.Conv2D.forward)
@@ -43,12 +43,33 @@ def _convolved(layer, x):
 
 @pattern(nn.BatchNorm2D.forward)
 def batch_norm(steps: list[Step], x):
-    """norm [, ReLU or ReLU6]."""
+    """norm [, sum] [, ReLU or ReLU6]."""
     layer = steps[0].layer
     if not fused.normalises(x, layer):
         return None
-    activation = "relu" if computes(steps, 1, *RELU) else "relu6" if computes(steps, 1, *RELU6) else "none"
-    return fused.batch_norm(x, layer, activation), 1 + (activation != "none")
+    if not computes(steps, 1, Plus):
+        activation = _activation(steps, 1)
+        return fused.batch_norm(x, layer, activation), 1 + (activation != "none")
+    residual = steps[1].call.term()
+    if not fused.adds(x, residual):
+        y = fused.batch_norm(x, layer)
+        return residual + y if steps[1].call.first else y + residual, 2
+    activation = _activation(steps, 2)
+    return fused.batch_norm(x, layer, activation, residual), 2 + (activation != "none")
+
+
+@pattern(Plus)
+def sum_relu(steps: list[Step], x):
+    if not (computes(steps, 1, *RELU) and fused.runs_in_place(x)):
+        return None
+    term = steps[0].call.term()
+    if not fused.adds(x, term):
+        return term + x if steps[0].call.first else x + term, 1
+    return fused.sum_relu(x, term), 2
+
+
+def _activation(steps: list[Step], index: int) -> str:
+    return "relu" if computes(steps, index, *RELU) else "relu6" if computes(steps, index, *RELU6) else "none"
 
 
 @pattern(nn.MaxPool2D.forward)

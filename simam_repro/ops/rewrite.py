@@ -5,8 +5,9 @@ What follows what is read in the source: in `self.relu(self.norm(self.conv(x)))`
     out = self.conv(x)
     out = self.norm(out)
 
-nothing but the next layer can see what is between. Nothing else counts as neighbours: not a value that is used twice,
-has another name, or goes through an operator. So nothing is guessed from a run, and no input or mode can make it wrong.
+nothing but the next layer can see what is between. So it is with the sum in `self.relu(self.norm(x) + identity)`, whose
+other term is computed where it is added. Nothing else counts as neighbours: not a value that is used twice, has another
+name, or goes through another operator. So nothing is guessed from a run, and no input or mode can make it wrong.
 """
 
 import __future__
@@ -16,8 +17,9 @@ import functools
 import inspect
 import operator
 import types
+from typing import NamedTuple
 
-CHAIN = "_chain"  # of a fused class
+CHAIN, PLUS = "_chain", "_plus"  # of a fused class
 FUTURE = functools.reduce(
     operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
@@ -125,32 +127,42 @@ class _Chains(ast.NodeTransformer):
     def _joined(self, statements: list[ast.stmt]) -> list[ast.stmt]:
         """`out = f(x)` and `out = g(out)` or `return g(out)` as one statement."""
         joined = []
-        for statement in statements:
+        for statement in map(_without_augmentation, statements):
             if joined and self._continues(joined[-1], statement):
-                _innermost(statement.value).args = [joined.pop().value]
+                _replace_innermost(statement, joined.pop().value)
             joined.append(statement)
         return joined
 
     def _continues(self, first: ast.stmt, second: ast.stmt) -> bool:
         name = _target(first)
-        if name is None or name in self.shared_names or not _is_link(first.value):
+        if name is None or name in self.shared_names or _link(first.value) is None:
             return False
-        if not (isinstance(second, ast.Return) or _target(second) == name) or not _is_link(second.value):
+        if not (isinstance(second, ast.Return) or _target(second) == name) or _link(second.value) is None:
             return False
-        (argument,) = _innermost(second.value).args
         uses = [node for node in ast.walk(second.value) if isinstance(node, ast.Name) and node.id == name]
-        return uses == [argument]
+        return uses == [_innermost(second.value)]
 
     def visit_Call(self, node):
         calls, argument = [], node
-        while _is_link(argument):
-            calls.append(argument.func)
-            (argument,) = argument.args
-        if not any(self._is_layer(call) for call in calls):
+        while (link := _link(argument)) is not None:
+            call, argument = link
+            calls.append(call)
+        if not any(self._is_layer(call) for call in calls if not isinstance(call, _Plus)):
             return self.generic_visit(node)
         self.found = True
-        chain = ast.Attribute(ast.Name(self.self_name, ast.Load()), CHAIN, ast.Load())
-        return ast.copy_location(ast.Call(chain, [self.visit(argument), *reversed(calls)], []), node)
+        steps = [self._step(call) for call in reversed(calls)]
+        return ast.copy_location(ast.Call(self._own(CHAIN), [self.visit(argument), *steps], []), node)
+
+    visit_BinOp = visit_Call
+
+    def _step(self, call) -> ast.expr:
+        if not isinstance(call, _Plus):
+            return call
+        nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+        return ast.Call(self._own(PLUS), [ast.Lambda(nothing, self.visit(call.term)), ast.Constant(call.first)], [])
+
+    def _own(self, name: str) -> ast.expr:
+        return ast.Attribute(ast.Name(self.self_name, ast.Load()), name, ast.Load())
 
     def _is_layer(self, call: ast.expr) -> bool:
         """self.NAME..., where NAME is no method."""
@@ -161,8 +173,23 @@ class _Chains(ast.NodeTransformer):
         return bool(names) and call.id == self.self_name and not hasattr(self.owner, names[-1])
 
 
-def _is_link(node) -> bool:
-    """Whether it is NAME.NAME(one argument)."""
+class _Plus(NamedTuple):
+    """A link that adds `term`, which is the first of the sum's two or the second."""
+
+    term: ast.expr
+    first: bool
+
+
+def _link(node) -> tuple[ast.expr | _Plus, ast.expr] | None:
+    """(what is called, its argument) of NAME.NAME(one argument) and of sums; None of anything else."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        if isinstance(node.left, ast.Name) and _is_call(node.right):  # a name can as well be read later
+            return _Plus(node.left, True), node.right
+        return _Plus(node.right, False), node.left
+    return (node.func, node.args[0]) if _is_call(node) else None
+
+
+def _is_call(node) -> bool:
     if not isinstance(node, ast.Call) or len(node.args) != 1 or node.keywords or isinstance(node.args[0], ast.Starred):
         return False
     call = node.func
@@ -171,10 +198,30 @@ def _is_link(node) -> bool:
     return isinstance(call, ast.Name)
 
 
-def _innermost(node: ast.Call) -> ast.Call:
-    while _is_link(node.args[0]):
-        node = node.args[0]
+def _innermost(node: ast.expr) -> ast.expr:
+    """The argument of the first link."""
+    while (link := _link(node)) is not None:
+        node = link[1]
     return node
+
+
+def _replace_innermost(statement: ast.stmt, new: ast.expr) -> None:
+    old = _innermost(statement.value)
+
+    class Replacing(ast.NodeTransformer):
+        def visit(self, node):
+            return new if node is old else super().visit(node)
+
+    statement.value = Replacing().visit(statement.value)
+
+
+def _without_augmentation(statement: ast.stmt) -> ast.stmt:
+    """`out = out + y` for `out += y`: with tensors it is the same."""
+    simple = isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name)
+    if not simple or not isinstance(statement.op, ast.Add):
+        return statement
+    value = ast.BinOp(ast.Name(statement.target.id, ast.Load()), ast.Add(), statement.value)
+    return ast.copy_location(ast.Assign([statement.target], value), statement)
 
 
 def _target(statement: ast.stmt) -> str | None:

@@ -1,5 +1,5 @@
 // The operators as Paddle registers them, with backward and double backward: SimAM, bias (both with a ReLU on request),
-// convolution, depthwise convolution and max-pooling.
+// convolution, depthwise convolution, max-pooling, batch normalisation and residual sums.
 
 #include <algorithm>
 #include <cstdint>
@@ -371,3 +371,4 @@ PD_BUILD_DOUBLE_GRAD_OP(max_pool_fused)
 
 #include "depthwise_ops.h"
 #include "norm_ops.h"
+#include "sum_ops.h"
