@@ -26,7 +26,7 @@ constexpr int NATIVE_BYTES = 32, CHANNEL_BLOCK = 4;
 constexpr int NATIVE_BYTES = 16, CHANNEL_BLOCK = 4;
 #endif
 constexpr int RUN = 3, SIDE = 3, TAPS = SIDE * SIDE;
-constexpr std::int64_t STRIP_PIXELS = 512;  // of a chunk: some in each run, and all in the cache
+constexpr std::int64_t STRIP_PIXELS = 2048;  // of a chunk: some in each run, and all in the cache
 
 template <typename T>
 struct Native {
