@@ -136,6 +136,38 @@ class InPlace(Block):
         return out
 
 
+class Residual(Block):
+    def forward(self, x):
+        return self.relu(self.norm(self.conv(x)) + self.other(x))
+
+
+class ResidualFirst(Block):
+    def forward(self, x):
+        return x + self.norm(self.conv(x))
+
+
+class ResidualLater(Block):
+    def forward(self, x):
+        identity = x
+        out = self.norm(self.conv(x))
+        if self.training:
+            identity = self.other(x)
+        out += identity
+        return self.relu(out)
+
+
+class ResidualOfOneChannel(Block):
+    def forward(self, x):
+        return self.relu(self.norm(self.conv(x)) + x[:, :1])
+
+
+class NumberAdded(Block):
+    def forward(self, x):
+        out = self.norm(self.conv(x)) + 1.5
+        out += 0.5
+        return F.relu6(out)
+
+
 class ByMode(Block):
     def forward(self, x):
         out = self.conv(x)
@@ -198,7 +230,7 @@ class Helper(Block):
 
 CLASSES = (
     Nested, Statements, UsedTwice, LookedAt, CalledTwice, BySelf, InPlace, ByMode, Handler, Closure, Ignored,
-    OfItself, Super, Helper,
+    OfItself, Super, Helper, Residual, ResidualFirst, ResidualLater, ResidualOfOneChannel, NumberAdded,
 )  # fmt: skip
 
 
@@ -217,6 +249,27 @@ def test_what_is_joined(cls, joined, monkeypatch):
     )
     ops.fuse(cls())(images())
     assert sum(found) == joined
+
+
+@pytest.mark.parametrize(
+    ("cls", "joined"),
+    [(Residual, ["norm"]), (ResidualFirst, ["norm"]), (ResidualLater, ["sum"]), (ResidualOfOneChannel, [])],
+)
+def test_what_sums_join(cls, joined, monkeypatch):
+    found, norm, added = [], ops.fused.batch_norm, ops.fused.sum_relu
+
+    def batch_norm(x, layer, activation="none", residual=None):
+        found.extend(["norm"] * (residual is not None))
+        return norm(x, layer, activation, residual)
+
+    def sum_relu(x, y):
+        found.append("sum")
+        return added(x, y)
+
+    monkeypatch.setattr(ops.fused, "batch_norm", batch_norm)
+    monkeypatch.setattr(ops.fused, "sum_relu", sum_relu)
+    ops.fuse(cls())(images())
+    assert found == joined
 
 
 def test_simam_joins_within_a_block_and_weights_see_what_they_saw():

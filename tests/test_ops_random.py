@@ -40,12 +40,15 @@ def window(rng) -> tuple[np.ndarray, list[int], list[int], np.ndarray]:
 
 
 @pytest.mark.parametrize("dtype", CLOSE)
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(32))
 def test_convolution(seed, dtype):
     rng = np.random.default_rng(seed)
     kernel, stride, padding, size = window(rng)
     if seed % 4 == 0:
         kernel[:], stride, padding = 1, [1, 1], [0, 0]
+    elif seed % 4 == 1:  # without im2col
+        kernel[:], stride, padding = 3, [1, 1], np.minimum(padding, 2).tolist()
+        size = np.maximum(size, 3)
     images, inputs, outputs = rng.integers(1, 20, 3)
     x = rng.normal(size=(images, inputs, *size)).astype(dtype)
     weight = rng.normal(size=(outputs, inputs, *kernel)).astype(dtype)

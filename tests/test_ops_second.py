@@ -141,3 +141,24 @@ def test_a_network():
     slope = (float(penalty(step)) - float(penalty(-step))) / (2 * step)
     penalty(0.0).backward()
     assert float((weight.grad * direction).sum()) == pytest.approx(slope, rel=1e-5)
+
+
+def penalty(function, x) -> list[np.ndarray]:
+    """Gradients of a loss of nothing but gradients, so that none comes from the output itself."""
+    y = function(x)
+    weights = paddle.to_tensor(values(y.shape, seed=1), stop_gradient=False)
+    (gradient,) = paddle.grad([y], [x], [weights], create_graph=True)
+    return [value.numpy() for value in paddle.grad([gradient.square().sum()], [x, weights])]
+
+
+def test_a_penalty_alone_through_simam():
+    x = paddle.to_tensor(values((2, 3, 7, 7)), stop_gradient=False)
+    assert_same(penalty(SimAM(1e-2), x), penalty(SimAM(1e-2, fused=False), x))
+
+
+def test_a_penalty_alone_through_max_pooling():
+    """Each window's gradient goes to its largest number: d/dw sum(w^2) = 2 w, where windows do not overlap."""
+    x = paddle.to_tensor(values((2, 3, 6, 6)), stop_gradient=False)
+    of_x, of_weights = penalty(lambda x: ops.max_pool(x, [2, 2], [2, 2], [0, 0]), x)
+    np.testing.assert_array_equal(of_x, np.zeros((2, 3, 6, 6)))
+    np.testing.assert_allclose(of_weights, 2 * values((2, 3, 3, 3), seed=1), rtol=1e-12)

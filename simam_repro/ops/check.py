@@ -2,6 +2,7 @@
 
 import numpy as np
 import paddle
+from paddle import nn
 from paddle.nn import functional as F
 
 from simam_repro.ops import fused
@@ -46,6 +47,18 @@ def _pairs() -> dict:
             lambda x, bias, weight: fused.max_pool(x, [3, 3], [2, 2], [1, 1]),
             lambda x, bias, weight: F.max_pool2d(x, 3, 2, 1),
         ),
+        "batch norm with ReLU6": (
+            lambda x, bias, weight: fused.batch_norm(x, _norm(x), "relu6"),
+            lambda x, bias, weight: F.relu6(_normalised(x)),
+        ),
+        "batch norm with a sum and ReLU": (
+            lambda x, bias, weight: fused.batch_norm(x, _norm(x), "relu", x * 2),
+            lambda x, bias, weight: F.relu(_normalised(x) + x * 2),
+        ),
+        "sum with ReLU": (
+            lambda x, bias, weight: fused.sum_relu(x, x * -2),
+            lambda x, bias, weight: F.relu(x + x * -2),
+        ),
         "depthwise convolution": (
             lambda x, bias, weight: fused.convolve(x, weight[:3, :1], [1, 1], [1, 1], groups=3),
             lambda x, bias, weight: F.conv2d(x, weight[:3, :1], padding=1, groups=3),
@@ -61,6 +74,15 @@ def _pairs() -> dict:
             lambda x, bias, weight: F.conv2d(x, weight, padding=1),
         )
     return pairs
+
+
+def _norm(x) -> nn.BatchNorm2D:
+    return nn.BatchNorm2D(x.shape[1]).to(dtype=x.dtype)
+
+
+def _normalised(x):
+    layer = _norm(x)
+    return F.batch_norm(x, layer._mean, layer._variance, layer.weight, layer.bias, training=True)
 
 
 def _results(function, dtype: str) -> list[np.ndarray]:

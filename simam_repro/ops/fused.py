@@ -183,7 +183,7 @@ def max_pool(x, kernel, stride, padding):
         kernel, stride, padding: two integers each, for height and width.
     """
     sizes = (list(pair) for pair in (x.shape[2:], kernel, stride, padding))
-    return _without_gradient_if_asked(_run("max_pool_fused", x, *sizes)[0])
+    return _without_gradient_if_asked(_run("max_pool_fused", x, *sizes, x.dtype == paddle.float32)[0])
 
 
 CEILING = {"none": -1.0, "relu": float("inf"), "relu6": 6.0}  # of an activation; as norm_ops.h has it

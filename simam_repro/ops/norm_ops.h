@@ -88,6 +88,7 @@ std::vector<paddle::Tensor> norm_backward(const paddle::Tensor& x, const paddle:
                                           const paddle::Tensor& beta, const paddle::Tensor& mean,
                                           const paddle::Tensor& scale, const paddle::Tensor& grad_output, bool given,
                                           float, float, float high) {
+  if (is_missing(grad_output)) return {zeros_as(x), zeros_as(gamma), zeros_as(beta)};
   return norm_gradients(x, gamma, beta, mean, scale, nullptr, grad_output, given, high, nullptr);
 }
 
@@ -96,6 +97,7 @@ std::vector<paddle::Tensor> norm_sum_backward(const paddle::Tensor& x, const pad
                                               const paddle::Tensor& scale, const paddle::Tensor& y,
                                               const paddle::Tensor& grad_output, bool given, float, float,
                                               float high) {
+  if (is_missing(grad_output)) return {zeros_as(x), zeros_as(gamma), zeros_as(beta), zeros_as(x)};
   paddle::Tensor grad_residual;
   if (high < 0) {  // it is grad_output itself
     grad_residual.set_impl(grad_output.impl());

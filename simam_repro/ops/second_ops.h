@@ -10,8 +10,6 @@
 // Each operator returns a gradient for every input of backward, zeros for those that are computed from x: Paddle waits
 // for a missing one, and drops the others.
 
-paddle::Tensor zeros_as(const paddle::Tensor& x) { return paddle::zeros(x.shape(), x.dtype(), x.place()); }
-
 // Null for a gradient that Paddle did not compute.
 template <typename T>
 const T* numbers(const paddle::Tensor& x) {

@@ -17,6 +17,12 @@ using Shape = std::vector<std::int64_t>;
 
 Shape plane_shape(const Shape& x) { return {x[0], x[1]}; }
 
+paddle::Tensor zeros_as(const paddle::Tensor& x) { return paddle::zeros(x.shape(), x.dtype(), x.place()); }
+
+// Whether Paddle has no gradient of the output for backward: it calls it all the same when double backward has given one
+// of the other outputs (zeros: what they add is in the gradient of x).
+bool is_missing(const paddle::Tensor& grad_output) { return !grad_output.initialized(); }
+
 std::int64_t plane_size(const paddle::Tensor& x) { return x.shape()[2] * x.shape()[3]; }
 
 template <typename T>
@@ -85,6 +91,7 @@ std::vector<paddle::Tensor> simam_forward(const paddle::Tensor& x, const std::st
 std::vector<paddle::Tensor> simam_backward(const paddle::Tensor& x, const paddle::Tensor& mean,
                                            const paddle::Tensor& scale, const paddle::Tensor& g, const std::string&,
                                            bool relu) {
+  if (is_missing(g)) return {zeros_as(x)};
   auto grad_input = paddle::empty(x.shape(), x.dtype(), x.place());
   PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_backward", ([&] {
                                backward<data_t>(x, mean, scale, g, grad_input, epilogue<data_t>(x, nullptr, relu));
@@ -100,6 +107,7 @@ std::vector<paddle::Tensor> simam_bias_forward(const paddle::Tensor& x, const pa
 std::vector<paddle::Tensor> simam_bias_backward(const paddle::Tensor& x, const paddle::Tensor& bias,
                                                 const paddle::Tensor& mean, const paddle::Tensor& scale,
                                                 const paddle::Tensor& g, const std::string&, bool relu) {
+  if (is_missing(g)) return {zeros_as(x), zeros_as(bias)};
   auto grad_input = paddle::empty(x.shape(), x.dtype(), x.place());
   auto grad_bias = paddle::empty(bias.shape(), bias.dtype(), bias.place());
   PD_DISPATCH_FLOATING_TYPES(x.dtype(), "simam_bias_backward", ([&] {
@@ -194,7 +202,7 @@ Geometry window(const std::vector<int>& size, const std::vector<int>& kernel, co
 }
 
 std::vector<Shape> pool_shapes(const Shape& x, const std::vector<int>& size, const std::vector<int>& kernel,
-                               const std::vector<int>& stride, const std::vector<int>& padding) {
+                               const std::vector<int>& stride, const std::vector<int>& padding, bool) {
   const Geometry g = window(size, kernel, stride, padding);
   const Shape y{x[0], x[1], g.out_h(), g.out_w()};
   return {y, y};
@@ -202,12 +210,13 @@ std::vector<Shape> pool_shapes(const Shape& x, const std::vector<int>& size, con
 
 std::vector<paddle::DataType> pool_dtypes(const paddle::DataType& x) { return {x, paddle::DataType::UINT8}; }
 
-// The size of x is an attribute, so that backward does not keep x.
+// The size of x and whether it is float32 are attributes, so that backward does not keep x.
 std::vector<paddle::Tensor> pool_forward(const paddle::Tensor& x, const std::vector<int>& size,
                                          const std::vector<int>& kernel, const std::vector<int>& stride,
-                                         const std::vector<int>& padding) {
+                                         const std::vector<int>& padding,
+                                         bool single) {
   const Geometry g = window(size, kernel, stride, padding);
-  const Shape shape = pool_shapes(x.shape(), size, kernel, stride, padding)[0];
+  const Shape shape = pool_shapes(x.shape(), size, kernel, stride, padding, single)[0];
   auto y = paddle::empty(shape, x.dtype(), x.place());
   auto taps = paddle::empty(shape, paddle::DataType::UINT8, x.place());
   PD_DISPATCH_FLOATING_TYPES(x.dtype(), "pool_forward", ([&] {
@@ -219,11 +228,14 @@ std::vector<paddle::Tensor> pool_forward(const paddle::Tensor& x, const std::vec
 
 std::vector<paddle::Tensor> pool_backward(const paddle::Tensor& taps, const paddle::Tensor& grad_output,
                                           const std::vector<int>& size, const std::vector<int>& kernel,
-                                          const std::vector<int>& stride, const std::vector<int>& padding) {
+                                          const std::vector<int>& stride, const std::vector<int>& padding,
+                                          bool single) {
   const Geometry g = window(size, kernel, stride, padding);
   const Shape out_shape = taps.shape();
-  auto grad_input =
-      paddle::empty({out_shape[0], out_shape[1], g.height, g.width}, grad_output.dtype(), grad_output.place());
+  const Shape shape{out_shape[0], out_shape[1], g.height, g.width};
+  const auto dtype = single ? paddle::DataType::FLOAT32 : paddle::DataType::FLOAT64;
+  if (is_missing(grad_output)) return {paddle::zeros(shape, dtype, taps.place())};
+  auto grad_input = paddle::empty(shape, dtype, taps.place());
   PD_DISPATCH_FLOATING_TYPES(grad_output.dtype(), "pool_backward", ([&] {
                                max_pool_backward<data_t>(taps.data<Tap>(), grad_output.data<data_t>(),
                                                          grad_input.data<data_t>(), out_shape[0] * out_shape[1], g,
@@ -350,7 +362,7 @@ PD_BUILD_OP(max_pool_fused)
     .Inputs({"X"})
     .Outputs({"Out", "Taps"})
     .Attrs({"size: std::vector<int>", "kernel: std::vector<int>", "stride: std::vector<int>",
-            "padding: std::vector<int>"})
+            "padding: std::vector<int>", "single: bool"})
     .SetKernelFn(PD_KERNEL(pool_forward))
     .SetInferShapeFn(PD_INFER_SHAPE(pool_shapes))
     .SetInferDtypeFn(PD_INFER_DTYPE(pool_dtypes));
@@ -359,14 +371,14 @@ PD_BUILD_GRAD_OP(max_pool_fused)
     .Inputs({"Taps", paddle::Grad("Out")})
     .Outputs({paddle::Grad("X")})
     .Attrs({"size: std::vector<int>", "kernel: std::vector<int>", "stride: std::vector<int>",
-            "padding: std::vector<int>"})
+            "padding: std::vector<int>", "single: bool"})
     .SetKernelFn(PD_KERNEL(pool_backward));
 
 PD_BUILD_DOUBLE_GRAD_OP(max_pool_fused)
     .Inputs({"Taps", paddle::Grad("Out"), paddle::Grad(paddle::Grad("X"))})
     .Outputs({second_of("Taps"), paddle::Grad(paddle::Grad("Out"))})
     .Attrs({"size: std::vector<int>", "kernel: std::vector<int>", "stride: std::vector<int>",
-            "padding: std::vector<int>"})
+            "padding: std::vector<int>", "single: bool"})
     .SetKernelFn(PD_KERNEL(pool_backward_again));
 
 #include "depthwise_ops.h"
