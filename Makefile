@@ -73,7 +73,7 @@ sanitize: $(READY)  ## run the tests of the compiled operators under AddressSani
 	  LD_LIBRARY_PATH="$$($(PY) -c 'import paddle; print(paddle.__path__[0])')/libs" \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  $(PY) -m pytest -q -p no:cacheprovider -k "not build and not compiler and not load and not threads" \
-	  tests/test_ops.py tests/test_ops_depthwise.py tests/test_ops_layers.py tests/test_ops_random.py \
+	  tests/test_ops.py tests/test_ops_depthwise.py tests/test_ops_layers.py tests/test_ops_norm.py tests/test_ops_random.py \
 	  tests/test_ops_second.py tests/test_simam.py $(ARGS)
 
 test-paddle26: .venv-paddle26/.ready  ## run the tests under Paddle 2.6.2, the level of the CUDA wheel
