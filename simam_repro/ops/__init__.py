@@ -1,5 +1,5 @@
-"""Compiled operators for the CPU, and how they are built: SimAM, convolution with its bias and ReLU, batch normalisation
-with residual sum and ReLU, max-pooling; `fuse`, which puts them into a plain network, and `unfuse`.
+"""Compiled operators for the CPU, and how they are built: SimAM, convolution with its bias and ReLU, batch
+normalisation with residual sum and ReLU, max-pooling; `fuse`, which puts them into a plain network, and `unfuse`.
 
 `traced_whole` marks a function for `paddle.jit.to_static`: it is run to trace it, not rewritten.
 """

@@ -104,7 +104,7 @@ def _processor() -> str:
 
 
 def _compile(folder: Path, library: Path, log: Path) -> None:
-    print("SimAM: compiling the fused operator, once (about 20 s)", file=sys.stderr, flush=True)
+    print("SimAM: compiling the fused operator, once (about a minute)", file=sys.stderr, flush=True)
     library.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch, _without_spaces(Path(scratch)) as (place, python):
         for path in (SOURCE, *HEADERS):

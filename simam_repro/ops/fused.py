@@ -28,7 +28,7 @@ def built() -> Path:
 
 @functools.cache
 def load() -> bool:
-    """Whether the operators are there; compiles them on the first call (about 20 s, once a machine).
+    """Whether the operators are there; compiles them on the first call (about a minute, once a machine).
 
     Each is checked against Paddle's own before it is trusted (check.py). Where they cannot be compiled or loaded, or
     compute something else, one line on stderr says so, once a process.
