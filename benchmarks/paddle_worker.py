@@ -23,7 +23,6 @@ import paddle  # noqa: E402
 from simam_repro.config import build_experiment  # noqa: E402
 from simam_repro.evaluation import InferenceEngine  # noqa: E402
 from simam_repro.models import build_model, simam  # noqa: E402
-from simam_repro.training.exchange import average_through_memory  # noqa: E402
 from simam_repro.training.metrics import EpochMeans  # noqa: E402
 from simam_repro.training.objective import Objective  # noqa: E402
 from simam_repro.training.parallel import join_ranks  # noqa: E402
@@ -32,8 +31,7 @@ RANKS = join_ranks()
 
 
 @functools.cache
-def network_and_batch(network: str, size: int, batch: int, attention: str, fused: bool, exchange: str):
-    """`exchange`: whose network it is, since each way of averaging gradients needs one of its own."""
+def network_and_batch(network: str, size: int, batch: int, attention: str, fused: bool):
     paddle.seed(0)
     config = {"name": "bench", "model": {"backbone": network, "attention": attention, "fused": fused}}
     model = build_model(build_experiment(config).model, 16, size)
@@ -46,8 +44,6 @@ def trainer(warm_up, *key):
     model = paddle.Model(network)
     momentum = paddle.optimizer.Momentum(0.01, 0.9, parameters=network.parameters(), weight_decay=1e-4)
     model.prepare(momentum, Objective(0.1), EpochMeans())
-    if RANKS.size > 1 and key[-1] == "memory":
-        average_through_memory(model, RANKS)
 
     def step():
         return model.train_batch([images], [labels])
@@ -95,17 +91,14 @@ def clones(shape):
 
 
 def run(what: str, steps: int, network="", size=0, batch=0, attention="none", fused=True, shape=(), implementation="",
-        length=1, warm_up=WARM_UP_CALLS, exchange="memory", without=None):  # fmt: skip
+        length=1, warm_up=WARM_UP_CALLS, without=None):  # fmt: skip
     """Seconds for `steps` repetitions, after warming up.
 
     Args:
-        exchange: how several processes average gradients: "memory", or "gloo", DataParallel's own.
         without: an operator to switch off meanwhile; see ablation.py.
     """
     with switched_off(without):
-        return _run(
-            what, steps, (warm_up, network, size, batch, attention, fused, exchange), shape, implementation, length
-        )
+        return _run(what, steps, (warm_up, network, size, batch, attention, fused), shape, implementation, length)
 
 
 def _run(what: str, steps: int, key: tuple, shape, implementation: str, length: int) -> dict:

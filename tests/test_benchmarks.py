@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-MODULES = ("ablation", "bench", "exchange", "report", "training", "workers")
+MODULES = ("ablation", "bench", "report", "training", "workers")
 ENVIRONMENT = {
     "paddle": "3.3.1", "torch": "2.13", "cpu_count": 2, "cpu": "a CPU", "vector_extensions": "AVX-512",
     "git_commit": "0123456789",
@@ -101,14 +101,6 @@ def test_ablation_divides_each_turn_by_its_own(benchmarks, monkeypatch):
     made_up(monkeypatch, ablation, lambda case: 4 if case["without"] == "convolution" else 1)
     (row,) = ablation.measure(2, "AlexNet")["rows"]
     assert row["without"]["convolution"]["median"] == 0.25 and row["without"]["SimAM"]["median"] == 1
-
-
-def test_exchange_has_a_ratio_of_each_turn(benchmarks, monkeypatch):
-    exchange = benchmarks("exchange")
-    group = made_up(monkeypatch, exchange, lambda case: 2 if case["exchange"] == "gloo" else 1)
-    rows = exchange.measure(2)["rows"]
-    assert [row["shared memory / gloo"]["low"] for row in rows] == [2, 2]
-    assert [case["exchange"] for case in group.cases[:2]] == ["gloo", "memory"]
 
 
 def test_lines_of_code_are_those_of_the_operator(benchmarks, tmp_path):

@@ -71,16 +71,8 @@ def test_shares_make_up_the_batches_of_one_process(images, ranks):
             assert len(batch) == one.batch_images(step) == shares[-1].batch_images(step)
 
 
-@pytest.mark.parametrize(
-    "processes, without_memory",
-    [
-        (2, None),
-        pytest.param(2, "1", marks=pytest.mark.slow),
-        pytest.param(2, "0", marks=pytest.mark.slow),
-        pytest.param(3, None, marks=pytest.mark.slow),
-    ],
-)
-def test_the_gradient_is_the_mean_over_the_batch_however_it_is_shared(processes, without_memory, tmp_path, monkeypatch):
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_the_gradient_is_the_mean_over_the_batch_however_it_is_shared(processes, tmp_path, monkeypatch):
     """Without dropout and BatchNorm several processes give the losses, metrics and weights of one, but for rounding."""
     changes = [word for word in kill_test.EXPERIMENTS["alexnet"] if "=" in word]
     # Of two processes, shares of 3 and 2 images, in the last batch of 2 and 1. (Adam would blow up rounding.)
@@ -90,8 +82,6 @@ def test_the_gradient_is_the_mean_over_the_batch_however_it_is_shared(processes,
     ]  # fmt: skip
     experiment = load_config(CONFIGS / "alexnet_simam.yaml", changes)
     monkeypatch.setattr(launch, "RANK", Path(__file__).with_name("rank_without_dropout.py"))
-    if without_memory:
-        monkeypatch.setenv("WITHOUT_MEMORY", without_memory)
     data = prepare_data(experiment.data)
     launch.train_in_processes(processes, experiment, RunFolder(tmp_path / "several"), data)
     module = importlib.import_module("simam_repro.training.fit")

@@ -22,7 +22,6 @@ from simam_repro.training.checkpoints import load_newest, load_weights
 from simam_repro.training.checks import check_batches, check_start, refuse_foreign
 from simam_repro.training.divergence import stop_when_not_finite
 from simam_repro.training.environment import describe_environment, hardware, header, versions, write_environment
-from simam_repro.training.exchange import average_through_memory
 from simam_repro.training.folder import check_can_continue, continue_folder, start_folder
 from simam_repro.training.metrics import EpochMeans
 from simam_repro.training.objective import Objective
@@ -174,7 +173,6 @@ def _train(experiment: Experiment, run: RunFolder, network, optimizer, recorder:
     # hapi would add its schedule's callback after ours, and a checkpoint would miss the last step of it.
     callbacks, log = [recorder, paddle.callbacks.LRScheduler(by_step=True)], None
     if ranks.size > 1:
-        average_through_memory(model, ranks)
         evaluate_locally(model)
         weigh_by_share(objective, network, ranks, lambda: recorder.batch_images)
         callbacks.append(SharedStatistics(network, ranks))

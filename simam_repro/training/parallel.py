@@ -1,10 +1,10 @@
 """Several processes that train one network (data parallel): who they are and what they tell each other.
 
 Each process ("rank") has its share of every batch. hapi, where Paddle's environment says that there are several, makes
-the network a `paddle.DataParallel`, which averages the gradients over the ranks (on the CPU of one machine exchange.py
-does it instead). What hapi and DataParallel leave to each rank is done here and in the callbacks: shares of different
-sizes, the running statistics of BatchNorm, losses and metrics, and stopping. After each step all ranks hold the same
-weights, statistics and sums, so the first can write them for all.
+the network a `paddle.DataParallel`, which averages the gradients over the ranks, through gloo on CPUs and NCCL on GPUs.
+What hapi and DataParallel leave to each rank is done here and in the callbacks: shares of different sizes, the running
+statistics of BatchNorm, losses and metrics, and stopping. After each step all ranks hold the same weights, statistics
+and sums, so the first can write them for all.
 """
 
 import contextlib
@@ -117,12 +117,15 @@ def evaluate_locally(model: paddle.Model) -> None:
 def weigh_by_share(objective, network, ranks: Ranks, batch_images: Callable[[], int]) -> None:
     """Weigh the training loss so that its mean over the ranks is the mean over the images, whatever the shares.
 
+    The ranks meet there, since the backward pass, which is next, asks the others for gradients.
+
     Args:
         batch_images: gives the number of images in the whole batch, of all ranks.
     """
 
     def weigh(layer, inputs, loss):
         if network.training:
+            ranks.meet()
             return loss * (ranks.size * inputs[0].shape[0] / batch_images())
         return None
 
