@@ -19,8 +19,8 @@ from workers import AVX2_SWITCH, torch_python, vector_extensions  # noqa: E402
 
 # Turns of each side: more where a turn is short.
 BENCHMARKS = {
-    "simam_operator": 6, "training": 3, "ablation": 3, "cost": 5, "inference": 6, "memory": 5, "loaders": 9,
-    "processes": 3,
+    "simam_operator": 6, "training": 3, "limits": 3, "ablation": 3, "cost": 5, "inference": 6, "memory": 5,
+    "loaders": 9, "processes": 3,
 }  # fmt: skip
 # Measured and written network by network: a stop in between costs nothing, and some can be measured again.
 BY_NETWORK = ("training", "ablation")

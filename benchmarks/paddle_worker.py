@@ -85,6 +85,11 @@ def chain(shape, implementation: str, length: int):
     return paddle.grad([y], [x], [gradient])
 
 
+def product(shape):
+    x, y = tensors(shape)
+    return paddle.matmul(x.detach(), y)
+
+
 def clones(shape):
     x, gradient = tensors(shape)
     return x.clone(), gradient.clone(), x.clone()
@@ -102,7 +107,10 @@ def run(what: str, steps: int, network="", size=0, batch=0, attention="none", fu
 
 
 def _run(what: str, steps: int, key: tuple, shape, implementation: str, length: int) -> dict:
-    if what == "op":
+    if what == "product":
+        work = functools.partial(product, tuple(shape))
+        awake(work)
+    elif what == "op":
         shape = tuple(shape)
         work = functools.partial(clones, shape) if implementation == "clones" else functools.partial(
             chain, shape, implementation, length)  # fmt: skip

@@ -113,6 +113,20 @@ def _side(row: dict, side: str) -> str:
     return _spread(row["images_per_s"][side]) if side in row["images_per_s"] else ""
 
 
+def _limits(result: dict) -> str:
+    rows = [
+        [row["case"], _number(row["GFLOP of an image"]), _spread(row["GFLOP/s"]),
+         _spread({key: value if key == "n" else 100 * value for key, value in row["of the matrix product's"].items()})]
+        for row in result["rows"]
+    ]  # fmt: skip
+    return (
+        table(["", "GFLOP of an image", "GFLOP/s", "% of the matrix product's"], rows)
+        + f"\n\nThe matrix product of 2048 x 2048: {_spread(result['matrix_product'])} GFLOP/s. Only convolutions and "
+        "linear layers are counted, so that what is missing to 100 % is the time of all else, norms, ReLUs, pools and "
+        "the optimizer, and what these layers lose themselves: copies of their input (im2col), and small matrices."
+    )
+
+
 def _ablation(result: dict) -> str:
     rows, lines = result["rows"], result["lines"]
     operators = list(dict.fromkeys(operator for row in rows for operator in row["without"]))
@@ -179,6 +193,7 @@ SECTIONS = {
     "simam_operator": _operator,
     "training": _training,
     "training_avx2": _training,
+    "limits": _limits,
     "ablation": _ablation,
     "cost": _cost,
     "memory": _memory,

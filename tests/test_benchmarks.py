@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-MODULES = ("ablation", "bench", "report", "training", "workers")
+MODULES = ("ablation", "bench", "limits", "report", "training", "workers")
 ENVIRONMENT = {
     "paddle": "3.3.1", "torch": "2.13", "cpu_count": 2, "cpu": "a CPU", "vector_extensions": "AVX-512",
     "git_commit": "0123456789",
@@ -101,6 +101,25 @@ def test_ablation_divides_each_turn_by_its_own(benchmarks, monkeypatch):
     made_up(monkeypatch, ablation, lambda case: 4 if case["without"] == "convolution" else 1)
     (row,) = ablation.measure(2, "AlexNet")["rows"]
     assert row["without"]["convolution"]["median"] == 0.25 and row["without"]["SimAM"]["median"] == 1
+
+
+def test_limits_are_of_the_product_in_the_same_turn(benchmarks, monkeypatch, tmp_path):
+    """AlexNet's convolutions and linear layers, forward, from the shapes that the paper gives."""
+    limits = benchmarks("limits")
+    product = 2 * 2048**3 / 1e9
+    made_up(monkeypatch, limits, lambda case: 1)
+    monkeypatch.setattr(limits, "NETWORKS", {"AlexNet": limits.NETWORKS["AlexNet"]})
+    result = limits.measure(2)
+    first = 2 * 3 * 48 * 11**2 * 32**2
+    others = 2 * (48 * 128 * 5**2 * 15**2 + (2 * 128 * 192 + 192**2) * 3**2 * 7**2)
+    linear = 2 * (9 * 128 * 2048 + 2048**2 + 2048 * 16)
+    expected = (2 * first + 3 * (others + linear)) / 1e9
+    (row,) = result["rows"]
+    assert row["GFLOP of an image"] == pytest.approx(expected)
+    assert row["GFLOP/s"]["high"] == pytest.approx(128 * expected) and result["matrix_product"]["high"] == product
+    assert row["of the matrix product's"]["low"] == pytest.approx(128 * expected / product)  # both halve
+    page = page_of(benchmarks, tmp_path, {"limits": result})
+    assert "| AlexNet | 0.546 | " in page
 
 
 def test_lines_of_code_are_those_of_the_operator(benchmarks, tmp_path):
