@@ -182,7 +182,7 @@ def _plain(result: dict) -> str:
 
 def _processes(result: dict) -> str:
     return _plain(result) + (
-        "\n\nUntil commit ca7e65e processes averaged their gradients through memory that they shared. There two "
+        "\n\nUntil commit 9c15396 processes averaged their gradients through memory that they shared. There two "
         "processes of one thread each trained TowerNet with SimAM 0.99 (0.97 to 1.01) times and AlexNet with SimAM "
         "1.03 (1.01 to 1.04) times as fast so as through gloo, `DataParallel`'s own way (Paddle 3.3.1, 2 processors "
         "(AMD EPYC, AVX-512), 6 turns); what gains less than 10 % is not kept, so it went."
