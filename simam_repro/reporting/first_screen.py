@@ -114,8 +114,8 @@ TEXTS = {
         "attack": "{} {} points (95% over seeds: {})",
         "and": ", ",
         "to": " to ",
-        "open": "- Whether a gain is the module's or that of its smaller gate is open: the controls are here "
-        "([why they matter](docs/statistics.md#a-gain-is-no-cause)), their long runs are not.",
+        "open": "- Whether a difference is the module's or that of its smaller gate: "
+        "[what the controls say](docs/statistics.md#a-gain-is-no-cause) so far; TowerNet's are still to run.",
         "figure": "Each difference with both of its intervals, coloured by the verdict",
     },
     "zh": {
@@ -136,8 +136,8 @@ TEXTS = {
         "attack": "{} {} 个百分点（种子的 95% 置信区间：{}）",
         "and": "，",
         "to": " 至 ",
-        "open": "- 提升究竟来自模块本身，还是只因为它的门控缩小了特征，目前还不知道：对照组已经备好"
-        "（[为什么重要](docs/statistics.zh-CN.md#提升不等于原因)），但还没有跑完长训练。",
+        "open": "- 差别究竟来自模块本身，还是只因为它的门控缩小了特征："
+        "[对照组目前的结果](docs/statistics.zh-CN.md#提升不等于原因)；TowerNet 的对照组还没有跑。",
         "figure": "各项差值及其两个置信区间，颜色表示结论",
     },
 }
