@@ -184,8 +184,9 @@ def _processes(result: dict) -> str:
     return _plain(result) + (
         "\n\nUntil commit 9c15396 processes averaged their gradients through memory that they shared. There two "
         "processes of one thread each trained TowerNet with SimAM 0.99 (0.97 to 1.01) times and AlexNet with SimAM "
-        "1.03 (1.01 to 1.04) times as fast so as through gloo, `DataParallel`'s own way (Paddle 3.3.1, 2 processors "
-        "(AMD EPYC, AVX-512), 6 turns); what gains less than 10 % is not kept, so it went."
+        "1.03 (1.01 to 1.04) times as fast as through gloo, `DataParallel`'s own way (Paddle 3.3.1, 2 processors "
+        "(AMD EPYC, AVX-512), 6 turns; "
+        "results/exchange.json); what gains less than 10 % is not kept, so it went."
     )
 
 
