@@ -15,6 +15,7 @@
 
 #include "direct.h"
 #include "im2col.h"
+#include "winograd.h"
 
 namespace {
 
@@ -24,6 +25,7 @@ constexpr std::int64_t FEW_CHANNELS = 64, FEW_PAIRS = 512;
 // y [batch, out_channels, out_h, out_w] of x [batch, C, H, W] and weight [out_channels, patch_size].
 template <typename T>
 void convolve(const T* x, const T* weight, T* y, std::int64_t batch, const Geometry& g, int threads) {
+  if (is_winograd(g)) return convolve_winograd<T>(x, weight, y, batch, g, false, threads);
   if (is_direct(g) && g.out_channels <= FEW_CHANNELS) return convolve_direct<T>(x, weight, y, batch, g, threads);
   for_chunks<T>(x, batch, g, threads, [&](int, const Chunk<T>& chunk) {
     OutputTile<T> tile(y, chunk, g);
@@ -37,6 +39,7 @@ void convolve(const T* x, const T* weight, T* y, std::int64_t batch, const Geome
 template <typename T>
 void backward_weight(const T* x, const T* grad_output, T* grad_weight, std::int64_t batch, const Geometry& g,
                      int threads) {
+  if (is_winograd(g)) return backward_weight_winograd<T>(x, grad_output, grad_weight, batch, g, threads);
   if (is_direct(g) && g.out_channels * g.channels <= FEW_PAIRS)
     return backward_weight_direct<T>(x, grad_output, grad_weight, batch, g, threads);
   const std::int64_t size = g.out_channels * g.patch_size();
@@ -56,15 +59,16 @@ void backward_weight(const T* x, const T* grad_output, T* grad_weight, std::int6
 template <typename T>
 void backward_dense_input(const T* grad_output, const T* weight, T* grad_input, std::int64_t batch, const Geometry& g,
                     int threads) {
+  const Geometry back{
+      g.out_channels,          g.out_h(), g.out_w(), g.channels, g.kernel_h, g.kernel_w, 1, 1, g.kernel_h - 1 - g.pad_h,
+      g.kernel_w - 1 - g.pad_w};
+  if (is_winograd(back)) return convolve_winograd<T>(grad_output, weight, grad_input, batch, back, true, threads);
   const std::int64_t area = g.kernel_h * g.kernel_w;
   std::vector<T> flipped(g.out_channels * g.patch_size());
   for (std::int64_t o = 0; o < g.out_channels; ++o)
     for (std::int64_t c = 0; c < g.channels; ++c)
       std::reverse_copy(weight + (o * g.channels + c) * area, weight + (o * g.channels + c + 1) * area,
                         &flipped[(c * g.out_channels + o) * area]);
-  const Geometry back{
-      g.out_channels,          g.out_h(), g.out_w(), g.channels, g.kernel_h, g.kernel_w, 1, 1, g.kernel_h - 1 - g.pad_h,
-      g.kernel_w - 1 - g.pad_w};
   convolve<T>(grad_output, flipped.data(), grad_input, batch, back, threads);
 }
 
