@@ -52,7 +52,7 @@ template <int LANES, typename T>
 class PlaneConvolution {
  public:
   // Side of a plane that is one vector.
-  static constexpr int SIDE = LANES * LANES * sizeof(T) == LONGEST_BYTES ? LANES : 0;
+  static constexpr int SIDE = LANES * LANES * sizeof(T) == VECTOR_BYTES ? LANES : 0;
   // In how many parts the gradient of a tap is summed up.
   static constexpr int PARTS = SIDE > 0 ? SIDE * SIDE : LANES;
 

@@ -19,27 +19,12 @@ namespace {
 
 // A register block: accumulators for some channels times some vectors, or times the taps of a kernel row.
 #ifdef __AVX512F__
-constexpr int NATIVE_BYTES = 64, CHANNEL_BLOCK = 8;
-#elif defined(__AVX__)
-constexpr int NATIVE_BYTES = 32, CHANNEL_BLOCK = 4;
+constexpr int CHANNEL_BLOCK = 8;
 #else
-constexpr int NATIVE_BYTES = 16, CHANNEL_BLOCK = 4;
+constexpr int CHANNEL_BLOCK = 4;
 #endif
 constexpr int RUN = 3, SIDE = 3, TAPS = SIDE * SIDE;
 constexpr std::int64_t STRIP_PIXELS = 2048;  // of a chunk: some in each run, and all in the cache
-
-template <typename T>
-struct Native {
-  typedef T Vector __attribute__((vector_size(NATIVE_BYTES)));
-  static constexpr int width = NATIVE_BYTES / sizeof(T);
-
-  static Vector load(const T* from) {
-    Vector value;
-    std::memcpy(&value, from, sizeof value);
-    return value;
-  }
-  static void store(T* to, Vector value) { std::memcpy(to, &value, sizeof value); }
-};
 
 // So that the compiler does not load it again for each use.
 template <typename Value>
@@ -53,11 +38,11 @@ inline void keep_in_register([[maybe_unused]] Value& value) {
 template <typename T>
 class Aligned {
  public:
-  explicit Aligned(std::int64_t size) : values(size + VECTOR_BYTES / sizeof(T)) {}
+  explicit Aligned(std::int64_t size) : values(size + LINE<T>) {}
 
   T* data() {
-    const auto beyond = reinterpret_cast<std::uintptr_t>(values.data()) % VECTOR_BYTES;
-    return values.data() + (beyond ? (VECTOR_BYTES - beyond) / sizeof(T) : 0);
+    const auto beyond = reinterpret_cast<std::uintptr_t>(values.data()) % LINE_BYTES;
+    return values.data() + (beyond ? (LINE_BYTES - beyond) / sizeof(T) : 0);
   }
   void clear() { std::fill(values.begin(), values.end(), T(0)); }
 
@@ -72,14 +57,14 @@ bool is_direct(const Geometry& g) {
 // Where things are in the strip of a chunk.
 template <typename T>
 struct StripLayout {
-  static constexpr std::int64_t SLACK = (RUN + 1) * Native<T>::width;  // what a run may read or write behind the end
+  static constexpr std::int64_t SLACK = (RUN + 1) * WIDTH<T>;  // what a run may read or write behind the end
 
   StripLayout(const Geometry& g, const Tiling& tiling)
       : pitch(g.width + g.pad_w),
         image_rows(tiling.images > 1 ? g.height + g.pad_h : 0),
         most_rows((tiling.images - 1) * image_rows + tiling.rows),
         in_size((most_rows + SIDE - 1) * pitch + g.pad_w + SLACK),
-        out_size((most_rows * pitch + SLACK + WIDTH<T> - 1) / WIDTH<T> * WIDTH<T>) {}
+        out_size((most_rows * pitch + SLACK + LINE<T> - 1) / LINE<T> * LINE<T>) {}
 
   std::int64_t length(const Chunk<T>& chunk) const {
     return ((chunk.images - 1) * image_rows + chunk.last_row - chunk.first_row) * pitch;
@@ -133,16 +118,15 @@ std::vector<T> in_channel_blocks(const T* weight, const Geometry& g) {
 template <typename T>
 inline void direct_run(const T* x, std::int64_t in_size, std::int64_t pitch, std::int64_t channels, const T* weight,
                        T* y, std::int64_t out_size) {
-  using V = Native<T>;
-  typename V::Vector sums[CHANNEL_BLOCK][RUN] = {};
+  Vector<T> sums[CHANNEL_BLOCK][RUN] = {};
   for (std::int64_t c = 0; c < channels; ++c, x += in_size)
     for (int row = 0; row < SIDE; ++row)
 #pragma GCC unroll 3
       for (int tap = 0; tap < SIDE; ++tap, weight += CHANNEL_BLOCK) {
         const T* from = x + row * pitch + tap;
-        typename V::Vector inputs[RUN];
+        Vector<T> inputs[RUN];
 #pragma GCC unroll 3
-        for (int v = 0; v < RUN; ++v) inputs[v] = V::load(from + v * V::width);
+        for (int v = 0; v < RUN; ++v) inputs[v] = load(from + v * WIDTH<T>);
 #pragma GCC unroll 8
         for (int k = 0; k < CHANNEL_BLOCK; ++k)
 #pragma GCC unroll 3
@@ -151,7 +135,7 @@ inline void direct_run(const T* x, std::int64_t in_size, std::int64_t pitch, std
 #pragma GCC unroll 8
   for (int k = 0; k < CHANNEL_BLOCK; ++k)
 #pragma GCC unroll 3
-    for (int v = 0; v < RUN; ++v) V::store(y + k * out_size + v * V::width, sums[k][v]);
+    for (int v = 0; v < RUN; ++v) store<T>(y + k * out_size + v * WIDTH<T>, sums[k][v]);
 }
 
 // As `convolve`.
@@ -169,7 +153,7 @@ void convolve_direct(const T* x, const T* weight, T* y, std::int64_t batch, cons
       strip.load_input(x, g, chunk, in.data());
       for (std::int64_t first = 0; first < g.out_channels; first += CHANNEL_BLOCK) {
         const T* weights = &packed[first * g.patch_size()];
-        for (std::int64_t p = 0; p < strip.length(chunk); p += RUN * Native<T>::width)
+        for (std::int64_t p = 0; p < strip.length(chunk); p += RUN * WIDTH<T>)
           direct_run<T>(in.data() + p, strip.in_size, strip.pitch, g.channels, weights, out.data() + p, strip.out_size);
         const std::int64_t count = std::min<std::int64_t>(CHANNEL_BLOCK, g.out_channels - first);
         strip.for_rows(y, out.data(), first, count, g, chunk,
@@ -184,19 +168,18 @@ void convolve_direct(const T* x, const T* weight, T* y, std::int64_t batch, cons
 template <typename T>
 inline void direct_weight_row(const T* grads, std::int64_t out_size, const T* x, std::int64_t length, T* sums,
                               std::int64_t stride) {
-  using V = Native<T>;
-  typename V::Vector own[CHANNEL_BLOCK][SIDE];
+  Vector<T> own[CHANNEL_BLOCK][SIDE];
 #pragma GCC unroll 8
   for (int k = 0; k < CHANNEL_BLOCK; ++k)
 #pragma GCC unroll 3
-    for (int tap = 0; tap < SIDE; ++tap) own[k][tap] = V::load(sums + k * stride + tap * V::width);
-  for (std::int64_t p = 0; p < length; p += V::width) {
-    typename V::Vector inputs[SIDE];
+    for (int tap = 0; tap < SIDE; ++tap) own[k][tap] = load(sums + k * stride + tap * WIDTH<T>);
+  for (std::int64_t p = 0; p < length; p += WIDTH<T>) {
+    Vector<T> inputs[SIDE];
 #pragma GCC unroll 3
-    for (int tap = 0; tap < SIDE; ++tap) inputs[tap] = V::load(x + p + tap);
+    for (int tap = 0; tap < SIDE; ++tap) inputs[tap] = load(x + p + tap);
 #pragma GCC unroll 8
     for (int k = 0; k < CHANNEL_BLOCK; ++k) {
-      typename V::Vector grad = V::load(grads + k * out_size + p);
+      Vector<T> grad = load(grads + k * out_size + p);
       keep_in_register(grad);
 #pragma GCC unroll 3
       for (int tap = 0; tap < SIDE; ++tap) own[k][tap] += grad * inputs[tap];
@@ -205,14 +188,14 @@ inline void direct_weight_row(const T* grads, std::int64_t out_size, const T* x,
 #pragma GCC unroll 8
   for (int k = 0; k < CHANNEL_BLOCK; ++k)
 #pragma GCC unroll 3
-    for (int tap = 0; tap < SIDE; ++tap) V::store(sums + k * stride + tap * V::width, own[k][tap]);
+    for (int tap = 0; tap < SIDE; ++tap) store<T>(sums + k * stride + tap * WIDTH<T>, own[k][tap]);
 }
 
 // Adds a chunk's part to sums. `in`, `out`: strips of the thread's own; `out` is zero where there is no pixel.
 template <typename T>
 void direct_weight(const T* x, const T* grad_output, T* sums, const Geometry& g, const Chunk<T>& chunk,
                    const StripLayout<T>& strip, T* in, T* out) {
-  const std::int64_t length = strip.length(chunk), stride = g.patch_size() * Native<T>::width;
+  const std::int64_t length = strip.length(chunk), stride = g.patch_size() * WIDTH<T>;
   strip.load_input(x, g, chunk, in);
   for (std::int64_t first = 0; first < g.out_channels; first += CHANNEL_BLOCK) {
     const std::int64_t count = std::min<std::int64_t>(CHANNEL_BLOCK, g.out_channels - first);
@@ -221,7 +204,7 @@ void direct_weight(const T* x, const T* grad_output, T* sums, const Geometry& g,
     for (std::int64_t c = 0; c < g.channels; ++c)
       for (int row = 0; row < SIDE; ++row)
         direct_weight_row<T>(out, strip.out_size, in + c * strip.in_size + row * strip.pitch, length,
-                             sums + first * stride + (c * TAPS + row * SIDE) * Native<T>::width, stride);
+                             sums + first * stride + (c * TAPS + row * SIDE) * WIDTH<T>, stride);
   }
 }
 
@@ -229,11 +212,10 @@ void direct_weight(const T* x, const T* grad_output, T* sums, const Geometry& g,
 template <typename T>
 void backward_weight_direct(const T* x, const T* grad_output, T* grad_weight, std::int64_t batch, const Geometry& g,
                             int threads) {
-  constexpr int LANES = Native<T>::width;
   const Tiling tiling(batch, g, STRIP_PIXELS);
   const StripLayout<T> strip(g, tiling);
   const std::int64_t blocks = (g.out_channels + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK, size = g.out_channels * g.patch_size();
-  const std::int64_t each = blocks * CHANNEL_BLOCK * g.patch_size() * LANES;
+  const std::int64_t each = blocks * CHANNEL_BLOCK * g.patch_size() * WIDTH<T>;
   Aligned<T> sums(threads * each);
 #pragma omp parallel num_threads(threads)
   {
@@ -250,7 +232,7 @@ void backward_weight_direct(const T* x, const T* grad_output, T* grad_weight, st
   }
   std::fill_n(grad_weight, size, T(0));
   for (int thread = 0; thread < threads; ++thread)
-    for (std::int64_t i = 0; i < size * LANES; ++i) grad_weight[i / LANES] += sums.data()[thread * each + i];
+    for (std::int64_t i = 0; i < size * WIDTH<T>; ++i) grad_weight[i / WIDTH<T>] += sums.data()[thread * each + i];
 }
 
 }  // namespace

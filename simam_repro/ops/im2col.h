@@ -140,7 +140,7 @@ struct Tiling {
 template <typename T>
 class Columns {
  public:
-  Columns(const T* x, const Geometry& g, const Tiling& tiling) : x(x), g(g), stride(tiling.most_pixels + WIDTH<T>) {
+  Columns(const T* x, const Geometry& g, const Tiling& tiling) : x(x), g(g), stride(tiling.most_pixels + LINE<T>) {
     if (g.pointwise() && tiling.images == 1) return;
     col.reset(new T[g.patch_size() * stride]);
     if (!g.pointwise()) padded.reset(new Padded<T>(g));

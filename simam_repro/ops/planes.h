@@ -9,7 +9,7 @@
 // With a ReLU, g is masked where x + b <= 0. Saved for backward: x, and mean and c of each plane.
 //
 // Planes are processed in blocks that fit into L1, one pass after another, so that the reductions of several planes
-// overlap. A pass goes through a block in contiguous vectors of 64 bytes; in the tail vector of a plane, which reaches
+// overlap. A pass goes through a block in contiguous vectors; in the tail vector of a plane, which reaches
 // into the next ones, each lane uses the statistics of its own plane and adds to the sums of that plane.
 
 #pragma once
@@ -100,9 +100,9 @@ struct TailVector {
 
 // Horizontal sums of `count` vectors.
 template <typename T>
-inline void add_up(const Vector<T>* vectors, std::int64_t count, T* to) {
-  if (count == WIDTH<T>) return store<T>(to, sums(vectors));
-  for (std::int64_t i = 0; i < count; ++i) to[i] = sum(vectors[i]);
+inline void add_up(Vector<T>* vectors, std::int64_t count, T* to) {
+  if (count == WIDTH<T>) return store<T>(to, sums<T>(vectors));
+  for (std::int64_t i = 0; i < count; ++i) to[i] = sum<T>(vectors[i]);
 }
 
 // Calls `work(vector, its planes' numbers)` for all vectors of a block, where numbers[m][p] is of plane p.

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "lanes.h"
+
 #define ALWAYS_INLINE __attribute__((always_inline))
 
 namespace {
@@ -18,13 +20,6 @@ template <typename T, int LANES>
 using Strip = typename Strips<T, LANES>::Type;
 template <typename T>
 using LaneIndex = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-
-// On the longest vectors of the processor: without AVX-512, GCC splits those of 64 bytes, and registers run out.
-#ifdef __AVX512F__
-constexpr int LONGEST_BYTES = 64;
-#else
-constexpr int LONGEST_BYTES = 32;
-#endif
 
 template <int LANES, typename T>
 inline Strip<T, LANES> load_strip(const T* from) {
@@ -41,7 +36,7 @@ inline void store_strip(T* to, Strip<T, LANES> value) {
 // Calls `work` with the number of lanes, a constant, of the longest vector that a row of `width` fills.
 template <typename T, typename Work>
 void with_lanes(std::int64_t width, const Work& work) {
-  constexpr int LONGEST = LONGEST_BYTES / sizeof(T), MEDIUM = 32 / sizeof(T), SHORT = 16 / sizeof(T);
+  constexpr int LONGEST = WIDTH<T>, MEDIUM = 32 / sizeof(T), SHORT = 16 / sizeof(T);
   if (width >= LONGEST) return work(std::integral_constant<int, LONGEST>());
   if (width >= MEDIUM) return work(std::integral_constant<int, MEDIUM>());
   if (width >= SHORT) return work(std::integral_constant<int, SHORT>());

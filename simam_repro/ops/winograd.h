@@ -28,7 +28,7 @@ constexpr std::int64_t CHUNK_BYTES = 8 << 20;  // of all transformed tiles of a 
 template <typename T>
 struct Elements {
   Elements(std::int64_t rows, std::int64_t columns)
-      : columns(columns), step(rows * columns + WIDTH<T>), values(new T[ELEMENTS * step]) {}
+      : columns(columns), step(rows * columns + LINE<T>), values(new T[ELEMENTS * step]) {}
 
   T* matrix(int element) const { return &values[element * step]; }
   T* row(std::int64_t number) const { return &values[number * columns]; }
@@ -187,7 +187,7 @@ void output_tiles(const T* from, std::int64_t step, std::int64_t count, std::int
 // G g G^T of weight [K, C, 3, 3], as 16 matrices [K, C].
 template <typename T>
 Elements<T> transformed_weight(const T* weight, const Geometry& g, int threads) {
-  constexpr int LANES = LONGEST_BYTES / sizeof(T), AREA = 9;
+  constexpr int LANES = WIDTH<T>, AREA = 9;
   using V = Strip<T, LANES>;
   Elements<T> out(g.out_channels, g.channels);
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -216,7 +216,7 @@ Elements<T> transformed_weight(const T* weight, const Geometry& g, int threads) 
 // grad_weight = G^T sums G.
 template <typename T>
 void weight_gradient(const Elements<T>& sums, T* grad_weight, const Geometry& g) {
-  constexpr int LANES = LONGEST_BYTES / sizeof(T), AREA = 9;
+  constexpr int LANES = WIDTH<T>, AREA = 9;
   using V = Strip<T, LANES>;
 #pragma omp for schedule(static)
   for (std::int64_t k = 0; k < g.out_channels; ++k)
