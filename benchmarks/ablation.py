@@ -75,7 +75,7 @@ OPERATORS = {
     ),
     "max-pooling": Operator({"fused.pools": never}, r"pool|^window$", r"^pool"),
     "depthwise convolution": Operator({"fused.convolves": not_depthwise}, "depthwise", r"^(depthwise|strips)"),
-    "convolution": Operator({"fused.convolves": not_dense}, "conv", r"^(conv|direct|im2col)"),
+    "convolution": Operator({"fused.convolves": not_dense}, "conv", r"^(conv|direct|im2col|winograd)"),
 }
 
 

@@ -24,6 +24,8 @@ BENCHMARKS = {
 }  # fmt: skip
 # Measured and written network by network: a stop in between costs nothing, and some can be measured again.
 BY_NETWORK = ("training", "ablation")
+# Kept apart for processors with AVX-512 and without: NAME.json and NAME_avx2.json.
+BY_EXTENSIONS = ("training", "limits", "ablation")
 # Each benchmark in a process of its own, which ends with it: its memory and threads trouble no other.
 RUN_ONE = """
 import json, sys
@@ -43,30 +45,32 @@ def main() -> None:
                         help=f"for {' and '.join(BY_NETWORK)}, some of {', '.join(NETWORKS)}; others' results stay"
                         )  # fmt: skip
     parser.add_argument("--avx2", action="store_true",
-                        help="training with every library turned down to AVX2, on a processor that has AVX-512; "
-                        "written beside the results without")  # fmt: skip
+                        help=f"{', '.join(BY_EXTENSIONS)} with every library turned down to AVX2, on a processor that "
+                        "has AVX-512")  # fmt: skip
     parser.add_argument("--repeats", type=int, metavar="N", help="turns of each side; default: each benchmark's own")
     parser.add_argument("--tables", action="store_true", help="only write the tables anew from the results")
     arguments = parser.parse_args()
     if arguments.repeats is not None and arguments.repeats < 2:
         parser.error("--repeats: a spread needs at least 2")
-    if arguments.avx2 and arguments.only not in (None, ["training"]):
-        parser.error("--avx2: only training is measured so")
+    names = arguments.only or (BY_EXTENSIONS if arguments.avx2 else BENCHMARKS)
+    if arguments.avx2 and not set(names) <= set(BY_EXTENSIONS):
+        parser.error(f"--avx2: only {', '.join(BY_EXTENSIONS)} are measured so")
     RESULTS.mkdir(exist_ok=True)
     if not arguments.tables:
         if not torch_python():
             print("without PyTorch: BENCH_TORCH_PYTHON names no interpreter")
         if arguments.avx2:
             os.environ[AVX2_SWITCH] = "1"
-        for name in arguments.only or (["training"] if arguments.avx2 else BENCHMARKS):
-            _run(name, arguments.repeats or BENCHMARKS[name], arguments.networks, "_avx2" if arguments.avx2 else "")
+        for name in names:
+            _run(name, arguments.repeats or BENCHMARKS[name], arguments.networks)
     write_report(RESULTS, HERE / "README.md")
     print(f"written: {(HERE / 'README.md').relative_to(HERE.parent)}")
 
 
-def _run(name: str, repeats: int, networks: list[str], suffix: str) -> None:
+def _run(name: str, repeats: int, networks: list[str]) -> None:
     from simam_repro.storage import read_json, write_json
 
+    suffix = "_avx2" if name in BY_EXTENSIONS and (vector_extensions() or "").startswith("AVX2") else ""
     path = RESULTS / f"{name}{suffix}.json"
     for network in networks if name in BY_NETWORK else [None]:
         print(f"{name}{f', {network}' if network else ''} ...", flush=True)
@@ -97,8 +101,6 @@ def _measured(name: str, repeats: int, network: str | None) -> dict:
         result = {**read_json(output), "repeats": repeats, "environment": environment}
     finally:
         output.unlink(missing_ok=True)
-    if os.environ.get(AVX2_SWITCH):
-        result["title"] += ", every library turned down to AVX2"
     if network:  # each may have been measured at another time
         for row in result["rows"]:
             row |= {"repeats": repeats, "git_commit": environment["git_commit"]}

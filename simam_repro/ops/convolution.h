@@ -1,5 +1,6 @@
-// Convolution by im2col and GEMM. Paddle's own CPU kernel does the same one image at a time, with im2col on one thread;
-// here each thread takes images of its own, or rows of them, and its column matrix stays in its cache.
+// Convolution: 3x3 with stride 1 by Winograd's filtering (winograd.h), or for few channels in place (direct.h); all else
+// by im2col and GEMM. Paddle's own CPU kernel does the latter one image at a time, with im2col on one thread; here each
+// thread takes images of its own, or rows of them, and its column matrix stays in its cache.
 //
 // With col [patch_size = C * kernel_h * kernel_w, out_pixels], the im2col of a part of the input,
 //   output = weight col,  grad_weight = sum of grad_output col^T,
