@@ -127,9 +127,9 @@ def _limits(result: dict) -> str:
         table(["", "GFLOP of an image", "GFLOP/s", "% of the matrix product's"], rows)
         + f"\n\nThe matrix product of 2048 x 2048: {_spread(result['matrix_product'])} GFLOP/s. Only convolutions and "
         "linear layers are counted, so that what is missing to 100 % is the time of all else, norms, ReLUs, pools and "
-        "the optimizer, and what these layers lose themselves: copies of their input (im2col), and small matrices. A 3x3 "
-        "convolution counts nine multiplications a pixel and pair of channels; by Winograd's filtering it does four, so "
-        "that more than 100 % can be reached."
+        "the optimizer, and what these layers lose themselves: copies of their input (im2col), and small matrices. "
+        "A 3x3 convolution counts nine multiplications a pixel and pair of channels; by Winograd's filtering it does "
+        "four, so that more than 100 % can be reached."
     )
 
 

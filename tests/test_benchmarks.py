@@ -96,6 +96,18 @@ def test_part_results_join_those_of_other_networks(benchmarks, monkeypatch):
     assert bench.merged(whole, anew)["rows"][4:] == anew["rows"]
 
 
+@pytest.mark.parametrize("extensions, file", [
+    ("AVX-512", "limits.json"), ("AVX2", "limits_avx2.json"), ("AVX2 (AVX-512 turned off)", "limits_avx2.json"),
+])  # fmt: skip
+def test_results_of_avx512_and_avx2_are_kept_apart(benchmarks, monkeypatch, tmp_path, extensions, file):
+    bench = benchmarks("bench")
+    for name, value in {"RESULTS": tmp_path, "vector_extensions": lambda: extensions,
+                        "_measured": lambda *_: {"rows": []}}.items():  # fmt: skip
+        monkeypatch.setattr(bench, name, value)
+    bench._run("limits", 2, [])
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+
+
 def test_ablation_divides_each_turn_by_its_own(benchmarks, monkeypatch):
     ablation = benchmarks("ablation")
     made_up(monkeypatch, ablation, lambda case: 4 if case["without"] == "convolution" else 1)

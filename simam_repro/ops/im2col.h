@@ -32,6 +32,8 @@ struct Geometry {
   bool pointwise() const { return kernel_h * kernel_w * stride_h * stride_w == 1 && pad_h == 0 && pad_w == 0; }
 };
 
+std::int64_t ceil(std::int64_t size, std::int64_t step) { return (size + step - 1) / step; }
+
 // MKL runs on the calling thread alone while this lives: the threads are ours.
 class SingleThreadedGemm {
  public:
@@ -44,22 +46,27 @@ class SingleThreadedGemm {
 };
 
 // A padded image whose columns are grouped by their remainder modulo stride_w, so that what one tap of the kernel reads
-// for an output row is contiguous.
+// for an output row is contiguous. Its sides are whole strides: the last ones may read a bit more of the padding.
 template <typename T>
 class Padded {
  public:
   explicit Padded(const Geometry& g, T padding = 0)
       : g(g),
-        rows(g.height + 2 * g.pad_h),
-        columns((g.width + 2 * g.pad_w + g.stride_w - 1) / g.stride_w),
+        rows(ceil(g.height + 2 * g.pad_h, g.stride_h) * g.stride_h),
+        columns(ceil(g.width + 2 * g.pad_w, g.stride_w)),
         values(g.channels * g.stride_w * rows * columns + WIDTH<T> * g.stride_w, padding) {}
 
-  void load_image(const T* image) {
+  void load_image(const T* image) { load_rows(image, 0, g.height); }
+
+  // Rows [first, last) of the image, as far as there are any.
+  void load_rows(const T* image, std::int64_t first, std::int64_t last) {
+    first = std::max<std::int64_t>(first, 0);
+    last = std::min(last, g.height);
     for (std::int64_t c = 0; c < g.channels; ++c)
-      for (std::int64_t h = 0; h < g.height; ++h, image += g.width)
+      for (std::int64_t h = first; h < last; ++h)
         for (std::int64_t w = 0; w < std::min(g.stride_w, g.width); ++w) {
           T* to = &values[row(c, (w + g.pad_w) % g.stride_w, h + g.pad_h) + (w + g.pad_w) / g.stride_w];
-          const T *from = image + w, *end = image + g.width;
+          const T *begin = image + (c * g.height + h) * g.width, *from = begin + w, *end = begin + g.width;
           if (g.stride_w == 1)
             std::copy(from, end, to);
           else if (g.stride_w == 2)  // known, so that the compiler can do several at a time

@@ -41,7 +41,7 @@ struct Elements {
 
 // The tiles as outputs of a 4x4 kernel with stride 2.
 Geometry tiles_of(const Geometry& g) {
-  const std::int64_t down = (g.out_h() + TILE - 1) / TILE, across = (g.out_w() + TILE - 1) / TILE;
+  const std::int64_t down = ceil(g.out_h(), TILE), across = ceil(g.out_w(), TILE);
   return {g.channels, TILE * down + TILE, TILE * across + TILE, g.out_channels, PATCH, PATCH, TILE, TILE, 0, 0};
 }
 
@@ -71,72 +71,35 @@ inline void transform_input(V d[PATCH][PATCH], V out[PATCH][PATCH]) {
   }
 }
 
-// Rows of a plane, zero outside it, with their even and odd columns apart.
-template <typename T>
-class Rows {
- public:
-  Rows(const Geometry& tiles, std::int64_t height, std::int64_t width, std::int64_t pad_h, std::int64_t pad_w,
-       std::int64_t most_tile_rows)
-      : height(height),
-        width(width),
-        pad_h(pad_h),
-        pad_w(pad_w),
-        columns(tiles.width / 2),
-        values((most_tile_rows + 1) * TILE * tiles.width) {}
-
-  // For tile rows [first, last), with `beyond` rows after them.
-  void load(const T* plane, std::int64_t first, std::int64_t last, std::int64_t beyond) {
-    T* to = values.data();
-    for (std::int64_t h = first * TILE - pad_h; h < last * TILE + beyond - pad_h; ++h, to += 2 * columns) {
-      if (h < 0 || h >= height) {
-        std::fill_n(to, 2 * columns, T(0));
-        continue;
-      }
-      const T* row = plane + h * width;
-      for (std::int64_t phase = 0; phase < 2; ++phase) {
-        T* half = to + (phase + pad_w) % 2 * columns + (phase + pad_w) / 2;
-        const std::int64_t size = (width - phase + 1) / 2;
-        for (std::int64_t i = 0; i < size; ++i) half[i] = row[2 * i + phase];
-      }
-    }
-  }
-
-  // Pixel (y, x) of each tile of a row, counted from the first that was loaded.
-  const T* pixels(std::int64_t tile_row, int y, int x) const {
-    return &values[((tile_row * TILE + y) * 2 + x % 2) * columns + x / 2];
-  }
-
- private:
-  const std::int64_t height, width, pad_h, pad_w, columns;
-  std::vector<T> values;
-};
-
-// B^T d B of rows of tiles, to `to` and what is `step` apart from it.
+// B^T d B of tile rows [first, last) of a plane, to `to` and what is `step` apart from it.
 template <int LANES, typename T>
-void input_tiles(const Rows<T>& rows, std::int64_t count, std::int64_t across, T* to, std::int64_t step) {
-  for (std::int64_t r = 0; r < count; ++r, to += across)
+void input_tiles(const Padded<T>& plane, std::int64_t first, std::int64_t last, std::int64_t across, T* to,
+                 std::int64_t step) {
+  for (std::int64_t r = first; r < last; ++r, to += across)
     cover<LANES>(across, [&](std::int64_t t) {
       Strip<T, LANES> d[PATCH][PATCH], out[PATCH][PATCH];
 #pragma GCC unroll 4
       for (int y = 0; y < PATCH; ++y)
 #pragma GCC unroll 4
-        for (int x = 0; x < PATCH; ++x) d[y][x] = load_strip<LANES>(rows.pixels(r, y, x) + t);
+        for (int x = 0; x < PATCH; ++x) d[y][x] = load_strip<LANES>(plane.tap_row(r, y, x) + t);
       transform_input(d, out);
 #pragma GCC unroll 16
       for (int e = 0; e < ELEMENTS; ++e) store_strip<LANES, T>(to + e * step + t, out[e / PATCH][e % PATCH]);
     });
 }
 
-// A grad A^T of rows of tiles.
+// A grad A^T likewise.
 template <int LANES, typename T>
-void gradient_tiles(const Rows<T>& rows, std::int64_t count, std::int64_t across, T* to, std::int64_t step) {
+void gradient_tiles(const Padded<T>& plane, std::int64_t first, std::int64_t last, std::int64_t across, T* to,
+                    std::int64_t step) {
   using V = Strip<T, LANES>;
-  for (std::int64_t r = 0; r < count; ++r, to += across)
+  for (std::int64_t r = first; r < last; ++r, to += across)
     cover<LANES>(across, [&](std::int64_t t) {
       V half[PATCH][TILE];
 #pragma GCC unroll 2
       for (int x = 0; x < TILE; ++x) {
-        const V top = load_strip<LANES>(rows.pixels(r, 0, x) + t), bottom = load_strip<LANES>(rows.pixels(r, 1, x) + t);
+        const V top = load_strip<LANES>(plane.tap_row(r, 0, x) + t);
+        const V bottom = load_strip<LANES>(plane.tap_row(r, 1, x) + t);
         half[0][x] = top;
         half[1][x] = top + bottom;
         half[2][x] = top - bottom;
@@ -153,7 +116,7 @@ void gradient_tiles(const Rows<T>& rows, std::int64_t count, std::int64_t across
     });
 }
 
-// A^T m A of rows of tiles to rows of pixels `pitch` apart.
+// A^T m A of `count` rows of tiles to rows of pixels `pitch` apart.
 template <int LANES, typename T>
 void output_tiles(const T* from, std::int64_t step, std::int64_t count, std::int64_t across, T* to,
                   std::int64_t pitch) {
@@ -262,23 +225,26 @@ struct Winograd {
       work(chunk.image + p / channels, p % channels, p / channels * chunk.pixels());
   }
 
-  Rows<T> input_rows() const { return {tiles, g.height, g.width, g.pad_h, g.pad_w, tiling.rows}; }
-  Rows<T> gradient_rows() const { return {tiles, g.out_h(), g.out_w(), 0, 0, tiling.rows}; }
+  // For a plane of the input, and one of the output's gradient.
+  Padded<T> input_plane() const { return Padded<T>({1, g.height, g.width, 1, PATCH, PATCH, TILE, TILE, g.pad_h, g.pad_w}); }
+  Padded<T> gradient_plane() const { return Padded<T>({1, g.out_h(), g.out_w(), 1, TILE, TILE, TILE, TILE, 0, 0}); }
 
-  void transform_inputs(const T* x, const Chunk<T>& chunk, Rows<T>& rows) const {
+  void transform_inputs(const T* x, const Chunk<T>& chunk, Padded<T>& plane) const {
     for_planes(chunk, g.channels, [&](std::int64_t image, std::int64_t c, std::int64_t at) {
-      rows.load(x + (image * g.channels + c) * g.in_pixels(), chunk.first_row, chunk.last_row, TILE);
+      plane.load_rows(x + (image * g.channels + c) * g.in_pixels(), TILE * chunk.first_row - g.pad_h,
+                      TILE * (chunk.last_row + 1) - g.pad_h);
       with_lanes<T>(tiles.out_w(), [&](auto lanes) {
-        input_tiles<lanes()>(rows, chunk.last_row - chunk.first_row, tiles.out_w(), inputs.row(c) + at, inputs.step);
+        input_tiles<lanes()>(plane, chunk.first_row, chunk.last_row, tiles.out_w(), inputs.row(c) + at, inputs.step);
       });
     });
   }
 
-  void transform_gradients(const T* grad_output, const Chunk<T>& chunk, Rows<T>& rows) const {
+  void transform_gradients(const T* grad_output, const Chunk<T>& chunk, Padded<T>& plane) const {
     for_planes(chunk, g.out_channels, [&](std::int64_t image, std::int64_t k, std::int64_t at) {
-      rows.load(grad_output + (image * g.out_channels + k) * g.out_pixels(), chunk.first_row, chunk.last_row, 0);
+      plane.load_rows(grad_output + (image * g.out_channels + k) * g.out_pixels(), TILE * chunk.first_row,
+                      TILE * chunk.last_row);
       with_lanes<T>(tiles.out_w(), [&](auto lanes) {
-        gradient_tiles<lanes()>(rows, chunk.last_row - chunk.first_row, tiles.out_w(), outputs.row(k) + at,
+        gradient_tiles<lanes()>(plane, chunk.first_row, chunk.last_row, tiles.out_w(), outputs.row(k) + at,
                                 outputs.step);
       });
     });
@@ -314,11 +280,11 @@ void convolve_winograd(const T* x, const T* weight, T* y, std::int64_t batch, co
 #pragma omp parallel num_threads(threads)
   {
     const SingleThreadedGemm single;
-    Rows<T> rows = own.input_rows();
+    Padded<T> plane = own.input_plane();
     std::vector<T> pixels(own.tiling.rows * TILE * TILE * own.tiles.out_w());
     for (std::int64_t c = 0; c < own.tiling.groups * own.tiling.pieces; ++c) {
       const Chunk<T> chunk = own.tiling.template chunk<T>(c / own.tiling.pieces, c % own.tiling.pieces);
-      own.transform_inputs(x, chunk, rows);
+      own.transform_inputs(x, chunk, plane);
 #pragma omp barrier
 #pragma omp for schedule(static)
       for (int e = 0; e < ELEMENTS; ++e) {
@@ -342,10 +308,10 @@ void backward_weight_winograd(const T* x, const T* grad_output, T* grad_weight, 
 #pragma omp parallel num_threads(threads)
   {
     const SingleThreadedGemm single;
-    Rows<T> rows = own.input_rows(), gradients = own.gradient_rows();
+    Padded<T> plane = own.input_plane(), gradients = own.gradient_plane();
     for (std::int64_t c = 0; c < own.tiling.groups * own.tiling.pieces; ++c) {
       const Chunk<T> chunk = own.tiling.template chunk<T>(c / own.tiling.pieces, c % own.tiling.pieces);
-      own.transform_inputs(x, chunk, rows);
+      own.transform_inputs(x, chunk, plane);
       own.transform_gradients(grad_output, chunk, gradients);
 #pragma omp barrier
 #pragma omp for schedule(static)
