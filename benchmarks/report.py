@@ -14,7 +14,7 @@ one for AVX2. `make bench ARGS="--avx2"` measures the latter on a processor that
 down; `ARGS="--only training --networks VGG19"` some networks only, and keeps the results of the others.
 
 3x3 convolutions with stride 1 and at least 32 channels go by Winograd's filtering since commit df77317. What was
-measured at an earlier one was without it, and the three tables for AVX-512 were not measured since.
+measured at an earlier one was without it.
 """
 FIGURE = "results/simam_map_size.png"
 

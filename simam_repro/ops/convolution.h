@@ -27,7 +27,7 @@ constexpr std::int64_t FEW_CHANNELS = 64, FEW_PAIRS = 512;
 template <typename T>
 void convolve(const T* x, const T* weight, T* y, std::int64_t batch, const Geometry& g, int threads) {
   if (is_winograd(g)) return convolve_winograd<T>(x, weight, y, batch, g, false, threads);
-  if (is_direct(g) && g.out_channels <= FEW_CHANNELS) return convolve_direct<T>(x, weight, y, batch, g, threads);
+  if (g.dense_3x3() && g.out_channels <= FEW_CHANNELS) return convolve_direct<T>(x, weight, y, batch, g, threads);
   for_chunks<T>(x, batch, g, threads, [&](int, const Chunk<T>& chunk) {
     OutputTile<T> tile(y, chunk, g);
     gemm<T>(ROW_MAJOR, NO_TRANS, NO_TRANS, g.out_channels, chunk.size(), g.patch_size(), 1, weight, g.patch_size(),
@@ -41,7 +41,7 @@ template <typename T>
 void backward_weight(const T* x, const T* grad_output, T* grad_weight, std::int64_t batch, const Geometry& g,
                      int threads) {
   if (is_winograd(g)) return backward_weight_winograd<T>(x, grad_output, grad_weight, batch, g, threads);
-  if (is_direct(g) && g.out_channels * g.channels <= FEW_PAIRS)
+  if (g.dense_3x3() && g.out_channels * g.channels <= FEW_PAIRS)
     return backward_weight_direct<T>(x, grad_output, grad_weight, batch, g, threads);
   const std::int64_t size = g.out_channels * g.patch_size();
   std::vector<T> sums(threads * size);

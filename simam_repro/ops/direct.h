@@ -50,10 +50,6 @@ class Aligned {
   std::vector<T> values;
 };
 
-bool is_direct(const Geometry& g) {
-  return g.kernel_h == SIDE && g.kernel_w == SIDE && g.stride_h * g.stride_w == 1 && g.pad_h < SIDE && g.pad_w < SIDE;
-}
-
 // Where things are in the strip of a chunk.
 template <typename T>
 struct StripLayout {

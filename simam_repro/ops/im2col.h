@@ -29,10 +29,13 @@ struct Geometry {
   std::int64_t out_pixels() const { return out_h() * out_w(); }
   std::int64_t patch_size() const { return channels * kernel_h * kernel_w; }
   std::int64_t in_pixels() const { return height * width; }
+  bool dense_3x3() const {
+    return kernel_h == 3 && kernel_w == 3 && stride_h * stride_w == 1 && pad_h < 3 && pad_w < 3;
+  }
   bool pointwise() const { return kernel_h * kernel_w * stride_h * stride_w == 1 && pad_h == 0 && pad_w == 0; }
 };
 
-std::int64_t ceil(std::int64_t size, std::int64_t step) { return (size + step - 1) / step; }
+std::int64_t ceil_div(std::int64_t size, std::int64_t step) { return (size + step - 1) / step; }
 
 // MKL runs on the calling thread alone while this lives: the threads are ours.
 class SingleThreadedGemm {
@@ -52,8 +55,8 @@ class Padded {
  public:
   explicit Padded(const Geometry& g, T padding = 0)
       : g(g),
-        rows(ceil(g.height + 2 * g.pad_h, g.stride_h) * g.stride_h),
-        columns(ceil(g.width + 2 * g.pad_w, g.stride_w)),
+        rows(ceil_div(g.height + 2 * g.pad_h, g.stride_h) * g.stride_h),
+        columns(ceil_div(g.width + 2 * g.pad_w, g.stride_w)),
         values(g.channels * g.stride_w * rows * columns + WIDTH<T> * g.stride_w, padding) {}
 
   void load_image(const T* image) { load_rows(image, 0, g.height); }
@@ -130,8 +133,8 @@ struct Tiling {
         out_w(g.out_w()),
         images(std::min(std::max<std::int64_t>(pixels / g.out_pixels(), 1), batch)),
         rows(images > 1 ? out_h : std::min(std::max<std::int64_t>(pixels / out_w, 1), out_h)),
-        pieces((out_h + rows - 1) / rows),
-        groups((batch + images - 1) / images),
+        pieces(ceil_div(out_h, rows)),
+        groups(ceil_div(batch, images)),
         most_pixels(images * rows * out_w) {}
 
   template <typename T>

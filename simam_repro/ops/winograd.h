@@ -41,14 +41,13 @@ struct Elements {
 
 // The tiles as outputs of a 4x4 kernel with stride 2.
 Geometry tiles_of(const Geometry& g) {
-  const std::int64_t down = ceil(g.out_h(), TILE), across = ceil(g.out_w(), TILE);
+  const std::int64_t down = ceil_div(g.out_h(), TILE), across = ceil_div(g.out_w(), TILE);
   return {g.channels, TILE * down + TILE, TILE * across + TILE, g.out_channels, PATCH, PATCH, TILE, TILE, 0, 0};
 }
 
 bool is_winograd(const Geometry& g) {
-  const bool fits = g.kernel_h == 3 && g.kernel_w == 3 && g.stride_h * g.stride_w == 1 && g.pad_h < 3 && g.pad_w < 3;
   // What tiles compute beyond the edge of the map is lost.
-  return fits && std::min(g.channels, g.out_channels) >= LEAST_CHANNELS &&
+  return g.dense_3x3() && std::min(g.channels, g.out_channels) >= LEAST_CHANNELS &&
          4 * ELEMENTS * tiles_of(g).out_pixels() <= 3 * 9 * g.out_pixels();
 }
 
@@ -226,7 +225,9 @@ struct Winograd {
   }
 
   // For a plane of the input, and one of the output's gradient.
-  Padded<T> input_plane() const { return Padded<T>({1, g.height, g.width, 1, PATCH, PATCH, TILE, TILE, g.pad_h, g.pad_w}); }
+  Padded<T> input_plane() const {
+    return Padded<T>({1, g.height, g.width, 1, PATCH, PATCH, TILE, TILE, g.pad_h, g.pad_w});
+  }
   Padded<T> gradient_plane() const { return Padded<T>({1, g.out_h(), g.out_w(), 1, TILE, TILE, TILE, TILE, 0, 0}); }
 
   void transform_inputs(const T* x, const Chunk<T>& chunk, Padded<T>& plane) const {
